@@ -37,7 +37,9 @@ def from_json(cls: type[T], mapping: dict[str, Any], where: str = "") -> T:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
-        raise StoryjaxError(f"{where or cls.__name__}: field '{path}': {first['msg']}, got {first['input']!r}") from None
+        raise StoryjaxError(
+            f"{where or cls.__name__}: field '{path}': {first['msg']}, got {first['input']!r}"
+        ) from None
 
 
 def _check_names(cls: Any, mapping: dict[str, Any], where: str) -> None:
@@ -87,7 +89,11 @@ def override(config: T, overrides: typing.Sequence[str]) -> T:
     for word in overrides:
         flag = word.split("=")[0]
         if flag.startswith("--"):
-            name = flag[2:].replace("-", "_").replace("no_", "", 1) if flag.startswith("--no-") else flag[2:].replace("-", "_")
+            name = (
+                flag[2:].replace("-", "_").replace("no_", "", 1)
+                if flag.startswith("--no-")
+                else flag[2:].replace("-", "_")
+            )
             if not any(known == name or known.startswith(f"{name}:") for known in names) and f"{flag[2:]}" not in names:
                 last = {known.rsplit(".", 1)[-1]: known for known in names}
                 raise StoryjaxError(f"the configuration has no field '{flag[2:]}'{_nearest_flag(name, names, last)}")

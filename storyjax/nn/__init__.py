@@ -1,0 +1,1 @@
+"""Layers every network here is made of."""

@@ -1,0 +1,114 @@
+"""One attention entry for every network, and the projection module around it.
+
+    attention(q, k, v) = softmax(q k^T * scale + bias) v
+
+`implementation=None` chooses for the platform and may fall back; a named implementation never falls back and says why it
+cannot run.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from storyjax.config import nearest
+from storyjax.errors import StoryjaxError
+from storyjax.nn.layers import Linear
+
+IMPLEMENTATIONS = ("xla", "mapped", "cudnn")
+MAPPED_FROM = 512 * 512  # score entries of one head from which one head at a time is faster on a CPU
+
+
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    scale: float | None = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Softmax attention of queries (..., L, N, D) over keys and values (..., M, N, D); returns (..., L, N, D).
+
+    mask: boolean, broadcastable to (..., N, L, M), True where a query may look. scale: default D ** -0.5.
+    implementation: "xla" (plain), "mapped" (one head at a time, for long sequences on a CPU), "cudnn" (fused, NVIDIA).
+    Scores and softmax are float32.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    chosen = implementation or _choose(q, k, mask)
+    if chosen == "xla":
+        return _xla(q, k, v, mask, scale)
+    if chosen == "mapped":
+        return _mapped(q, k, v, mask, scale)
+    if chosen == "cudnn":
+        return _cudnn(q, k, v, mask, scale)
+    raise StoryjaxError(f"no attention implementation '{chosen}'{nearest(chosen, list(IMPLEMENTATIONS))}")
+
+
+def _choose(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> str:
+    backend = jax.default_backend()
+    if backend == "cpu" and mask is None and q.shape[-3] * k.shape[-3] >= MAPPED_FROM:
+        return "mapped"
+    fits = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and q.ndim == 4
+    return "cudnn" if backend == "gpu" and fits and mask is None else "xla"
+
+
+def _xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
+    scores = jnp.einsum("...lnd,...mnd->...nlm", q, k, preferred_element_type=jnp.float32) * scale
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum("...nlm,...mnd->...lnd", weights, v)
+
+
+def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
+    if mask is not None:
+        raise StoryjaxError("attention 'mapped' takes no mask; use 'xla'")
+
+    def heads_first(x: jax.Array) -> jax.Array:
+        return jnp.moveaxis(x, -2, -3).reshape(-1, x.shape[-3], x.shape[-1])
+
+    def one_head(qkv: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        head_q, head_k, head_v = qkv
+        scores = jnp.matmul(head_q, head_k.T, preferred_element_type=jnp.float32) * scale
+        return jax.nn.softmax(scores, axis=-1).astype(head_v.dtype) @ head_v
+
+    out = jax.lax.map(one_head, (heads_first(q), heads_first(k), heads_first(v)))
+    *lead, length, heads, depth = q.shape
+    return jnp.moveaxis(out.reshape(*lead, heads, length, depth), -3, -2)
+
+
+def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
+    if jax.default_backend() != "gpu":
+        raise StoryjaxError(f"attention 'cudnn' needs an NVIDIA GPU, this is '{jax.default_backend()}'; use 'xla'")
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, implementation="cudnn")
+
+
+class Attention(nnx.Module):
+    """Multi-head attention: to_q, to_k, to_v without bias (unless asked), to_out with.
+
+    x (..., L, C), optional context (..., M, C_context) -> (..., L, C).
+    """
+
+    def __init__(self, channels: int, heads: int, *, context: int | None = None, qkv_bias: bool = False, rngs: Any):
+        if channels % heads:
+            raise ValueError(f"Attention: {channels} channels do not divide into {heads} heads")
+        self.heads = heads
+        self.to_q = Linear(channels, channels, bias=qkv_bias, rngs=rngs)
+        self.to_k = Linear(context or channels, channels, bias=qkv_bias, rngs=rngs)
+        self.to_v = Linear(context or channels, channels, bias=qkv_bias, rngs=rngs)
+        self.to_out = Linear(channels, channels, rngs=rngs)
+
+    def __call__(self, x: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
+        context = x if context is None else context
+        q, k, v = self.split(self.to_q(x)), self.split(self.to_k(context)), self.split(self.to_v(context))
+        return self.to_out(self.join(attention(q, k, v, mask=mask)))
+
+    def split(self, x: jax.Array) -> jax.Array:
+        """(..., L, C) -> (..., L, N, D)."""
+        return x.reshape(*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+
+    def join(self, x: jax.Array) -> jax.Array:
+        """(..., L, N, D) -> (..., L, C)."""
+        return x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])
