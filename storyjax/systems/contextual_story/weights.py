@@ -11,7 +11,7 @@ from storyjax.weights.unet import BLOCK, transformer, transformer_block, unet
 
 
 def _temporal_convolution() -> list[Rule | Dead]:
-    source, target = f"{BLOCK}.conv3ds.{{j}}", "{at}.after_resnet.{j}"
+    source, target = f"{BLOCK}.conv3ds.{{j}}", "unet.{at}.after_resnet.{j}"
     return join(
         [Rule(f"{source}.alpha", f"{target}.alpha")],
         norm(f"{source}.norm{{k}}", f"{target}.norm{{k}}"),
@@ -24,7 +24,7 @@ def _temporal_convolution() -> list[Rule | Dead]:
 
 
 def _temporal_attention() -> list[Rule | Dead]:
-    source, target = f"{BLOCK}.tempo_attns.{{j}}", "{at}.after_attention.{j}"
+    source, target = f"{BLOCK}.tempo_attns.{{j}}", "unet.{at}.after_attention.{j}"
     attention = "transformer_blocks.{b}.attn{k}"
     return join(
         [
@@ -38,7 +38,7 @@ def _temporal_attention() -> list[Rule | Dead]:
             ),
             Dead(
                 f"mid_block.tempo_attns.{{j}}.{attention}.pos_enc.dummy",
-                f"mid_block.after_attention.{{j}}.{attention}.to_out.bias",
+                f"unet.mid_block.after_attention.{{j}}.{attention}.to_out.bias",
                 lambda _: (1,),
             ),
         ],
@@ -61,11 +61,11 @@ def _contextualizer() -> list[Rule | Dead]:
 
 
 RULES: list[Rule | Dead] = join(
-    unet(),
+    unet("unet."),
     _temporal_convolution(),
     _temporal_attention(),
     _contextualizer(),
     linear("msim_embedding.0", "motion_embedding.linear_1"),
     linear("msim_embedding.2", "motion_embedding.linear_2"),
-    conv2d(f"{BLOCK}.first_frame_conv", "{at}.first_frame_conv"),
+    conv2d(f"{BLOCK}.first_frame_conv", "unet.{at}.block_entry.first_frame_conv"),
 )
