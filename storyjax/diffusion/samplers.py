@@ -1,0 +1,198 @@
+"""Samplers: one scan body, one table of coefficients per step and method.
+
+With the clean latents m_i implied by the network at step i, every method here is the same linear step
+
+    x_{i+1} = c_x x_i + c_now m_i + c_before m_{i-1} + c_noise z_i,       m_i = p_x x_i + p_out network(x_i, t_i)
+
+in variance-preserving space (x = alpha x_0 + sigma eps, alpha^2 + sigma^2 = 1), so a method is its table, computed once on
+the host in float64 and kept in float32, and a whole run is one `lax.scan`. With k = sigma/alpha and primes for "after":
+
+    DDIM         (Song et al. 2021, eq. 12 and 16): c_x = d/sigma, c_now = alpha' - d alpha/sigma, c_noise = s,
+                 s = eta sqrt((1-abar')/(1-abar)) sqrt(1 - abar/abar'), d = sqrt(1 - abar' - s^2)
+    Euler        (Karras et al. 2022, algorithm 1 without churn): c_x = sigma'/sigma, c_now = alpha' (1 - k'/k)
+    DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2, midpoint): Euler's c_x; with h = log(k/k') and the step before it h_0,
+                 c_now = alpha' (1 - k'/k) (1 + h/(2 h_0)), c_before = -alpha' (1 - k'/k) h/(2 h_0); first and last step of order 1
+
+Timesteps and start scale follow diffusers' DDIMScheduler, EulerDiscreteScheduler and DPMSolverMultistepScheduler. Differences:
+Euler's latents there are ours times sqrt(k^2 + 1), since ours are always what the network sees; DDIM there steps to t - T//n,
+here to the next timestep of its own list (the same under 'leading' with n <= T/2, and under 'trailing' when n divides T).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from storyjax.config import nearest
+from storyjax.diffusion.schedule import Schedule
+from storyjax.errors import StoryjaxError
+
+Name = Literal["ddim", "euler", "dpm++"]
+Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+
+# Euler and DPM-Solver++ divide by alpha: under zero terminal SNR the last abar is this instead of 0, as in diffusers.
+_SMALLEST_ABAR = 2.0**-24
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """A sampling method and its options."""
+
+    name: Name = "ddim"
+    """ddim, euler or dpm++ (the second-order multistep method)."""
+    eta: float = 0.0
+    """DDIM's share of fresh noise: 0 deterministic, 1 ancestral (DDPM)."""
+    karras: bool = False
+    """Noise levels of Karras et al. 2022, eq. 5 (rho 7); euler and dpm++."""
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(Name):
+            raise StoryjaxError(f"unknown sampler '{self.name}'{nearest(str(self.name), list(get_args(Name)))}")
+        if not 0 <= self.eta <= 1:
+            raise StoryjaxError(f"sampler: expected eta in 0..1, got {self.eta}")
+        if self.eta and self.name != "ddim":
+            raise StoryjaxError(f"sampler '{self.name}' is deterministic, got eta {self.eta}; use ddim or eta 0")
+        if self.karras and self.name == "ddim":
+            raise StoryjaxError("sampler 'ddim' has no Karras noise levels; use euler or dpm++, or karras=False")
+
+
+class Table(NamedTuple):
+    """One row per step, float32 arrays of shape (steps,)."""
+
+    timestep: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    p_x: np.ndarray
+    p_out: np.ndarray
+    c_x: np.ndarray
+    c_now: np.ndarray
+    c_before: np.ndarray
+    c_noise: np.ndarray
+
+
+def sample(
+    denoise: Denoise,
+    schedule: Schedule,
+    sampler: Sampler | str,
+    steps: int,
+    latents: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    trajectory: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """Run a whole sampling as one scan; traceable, with everything but `latents` and `key` static.
+
+    denoise: (latents, timestep) -> network output of the same shape, already guided; the timestep is a float32 scalar
+        (whole numbers, except for Euler under 'linspace' or Karras levels).
+    latents: start noise of unit variance, any shape, in practice (B, F, H, W, C); scaled here where a method wants that.
+        The state is float32; the network is given, and the caller gets back, the dtype of `latents`.
+    key: needed for eta > 0 only.
+    Returns the final latents; with `trajectory` also (steps + 1, ...): the latents before each step and after the last.
+    """
+    sampler = Sampler(sampler) if isinstance(sampler, str) else sampler  # type: ignore[arg-type]
+    table, start_scale = solver_table(schedule, sampler, steps)
+    if sampler.eta and key is None:
+        raise StoryjaxError(f"sampler 'ddim' with eta {sampler.eta} draws noise: expected a key, got None; pass key=")
+    dtype = latents.dtype
+
+    def step(carry: tuple[jax.Array, ...], row: tuple[Table, jax.Array]):
+        x, before = carry
+        c, index = row
+        output = denoise(x.astype(dtype), c.timestep)
+        if output.shape != x.shape:
+            raise StoryjaxError(f"denoise: expected an output of shape {x.shape}, got {output.shape}")
+        now = c.p_x * x + c.p_out * output.astype(jnp.float32)
+        after = c.c_x * x + c.c_now * now + c.c_before * before
+        if sampler.eta:
+            after += c.c_noise * jax.random.normal(jax.random.fold_in(key, index), x.shape, jnp.float32)
+        return (after, now), x.astype(dtype) if trajectory else None
+
+    start = latents.astype(jnp.float32) * start_scale
+    rows = (Table(*(jnp.asarray(column) for column in table)), jnp.arange(steps))
+    (final, _), path = jax.lax.scan(step, (start, jnp.zeros_like(start)), rows)
+    final = final.astype(dtype)
+    return (final, jnp.concatenate([path, final[None]])) if trajectory else final
+
+
+def solver_table(schedule: Schedule, sampler: Sampler, steps: int) -> tuple[Table, float]:
+    """The coefficients of a run of `steps` steps and the factor on its start noise. Errors: steps that do not fit."""
+    if sampler.name == "ddim":
+        timesteps = inference_timesteps(schedule, sampler, steps)
+        abar = schedule.alphas_cumprod.astype(np.float64)
+        final = 1.0 if schedule.config.set_alpha_to_one else abar[0]
+        abar = np.append(abar[timesteps.astype(np.int64)], final)
+        alpha, sigma = np.sqrt(abar), np.sqrt(1 - abar)
+        coefficients = _ddim(abar, sampler.eta)
+        scale = 1.0
+    else:
+        timesteps, levels = _noise_levels(schedule, sampler, steps)
+        alpha = 1 / np.sqrt(levels**2 + 1)
+        sigma = levels * alpha
+        coefficients = _exponential(levels, alpha, sigma, second_order=sampler.name == "dpm++")
+        exact = sampler.name == "euler" and schedule.config.spacing != "leading"
+        scale = float(sigma[0]) if exact else 1.0
+    alpha, sigma = alpha[:-1], sigma[:-1]
+    inverse = (1 / alpha, -sigma / alpha) if schedule.config.prediction == "epsilon" else (alpha, -sigma)
+    columns = (timesteps, alpha, sigma, *inverse, *coefficients)
+    return Table(*(np.asarray(column, np.float32) for column in columns)), scale
+
+
+def inference_timesteps(schedule: Schedule, sampler: Sampler, steps: int) -> np.ndarray:
+    """The timesteps of a run, falling, float64 of shape (steps,) (Lin et al. 2024, table 2; diffusers' rounding)."""
+    total, spacing = schedule.config.steps, schedule.config.spacing
+    if not 1 <= steps <= total:
+        raise StoryjaxError(f"expected 1..{total} sampling steps (the schedule's training steps), got {steps}")
+    # DPM-Solver++ lays one point more and leaves the cleanest out.
+    points = steps + 1 if sampler.name == "dpm++" else steps
+    if spacing == "trailing":
+        times = np.round(total - total / steps * np.arange(steps)) - 1
+    elif spacing == "leading":
+        times = np.arange(points)[::-1][:steps] * float(total // points) + schedule.config.steps_offset
+    else:
+        times = np.linspace(0, total - 1, points)[::-1][:steps]
+        times = times if sampler.name == "euler" else np.round(times)
+    if times[0] > total - 1 or np.any(np.diff(times) >= 0) or (spacing == "linspace" and times[0] == 0):
+        raise StoryjaxError(
+            f"{steps} steps of '{sampler.name}' do not fit spacing '{spacing}' (offset {schedule.config.steps_offset}) over "
+            f"{total} training steps; take {'more' if times[0] == 0 else 'fewer'} steps or spacing 'trailing'"
+        )
+    return times
+
+
+def _noise_levels(schedule: Schedule, sampler: Sampler, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Timesteps (steps,) and k = sigma/alpha (steps + 1,), the last 0."""
+    abar = np.maximum(schedule.alphas_cumprod.astype(np.float64), _SMALLEST_ABAR)
+    known = np.sqrt((1 - abar) / abar)
+    timesteps = inference_timesteps(schedule, sampler, steps)
+    levels = np.interp(timesteps, np.arange(len(known)), known)
+    if sampler.karras:
+        # diffusers spans the chosen timesteps under Euler and the whole table under DPM-Solver++.
+        largest, smallest = (levels[0], levels[-1]) if sampler.name == "euler" else (known[-1], known[0])
+        ramp = np.linspace(0, 1, steps)
+        levels = (largest ** (1 / 7) + ramp * (smallest ** (1 / 7) - largest ** (1 / 7))) ** 7
+        timesteps = np.interp(np.log(levels), np.log(known), np.arange(len(known)))
+        timesteps = timesteps if sampler.name == "euler" else np.round(timesteps)
+    return timesteps, np.append(levels, 0.0)
+
+
+def _ddim(abar: np.ndarray, eta: float) -> tuple[np.ndarray, ...]:
+    now, after = abar[:-1], abar[1:]
+    fresh = eta * np.sqrt((1 - after) / (1 - now) * (1 - now / after))
+    direction = np.sqrt(np.maximum(1 - after - fresh**2, 0)) / np.sqrt(1 - now)
+    return direction, np.sqrt(after) - direction * np.sqrt(now), np.zeros_like(now), fresh
+
+
+def _exponential(
+    levels: np.ndarray, alpha: np.ndarray, sigma: np.ndarray, second_order: bool
+) -> tuple[np.ndarray, ...]:
+    """x' = sigma'/sigma x + alpha' (1 - k'/k) D, D = m (order 1) or m + h/(2 h_0) (m - m_before) (order 2)."""
+    weight = alpha[1:] * (1 - levels[1:] / levels[:-1])
+    extrapolation = np.zeros_like(weight)
+    if second_order and len(weight) > 2:
+        step = np.log(levels[:-2] / levels[1:-1])  # every step but the last, which is infinitely long
+        extrapolation[1:-1] = step[1:] / (2 * step[:-1])
+    none = np.zeros_like(weight)
+    return sigma[1:] / sigma[:-1], weight * (1 + extrapolation), -weight * extrapolation, none
