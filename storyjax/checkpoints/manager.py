@@ -1,0 +1,198 @@
+"""Checkpoints of a training run: orbax's CheckpointManager, asynchronous and atomic, the last few kept.
+
+`<folder>/<step>/` holds one item per part of the state (`params`, `frozen`, `ema`, `train`), so that weights can be read
+without the optimizer, and `info` (JSON). Work goes to a temporary folder that is renamed when it is complete. A folder that
+is not complete all the same (copied in half, a file lost) is moved to `<folder>-broken/`, never deleted, never resumed from.
+"""
+
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import orbax.checkpoint as ocp
+
+from storyjax.errors import StoryjaxError
+from storyjax.nn.build import flatten, unflatten
+
+State = dict[str, Any]
+log = logging.getLogger("storyjax")
+
+FOLDER = "checkpoints"  # in a work directory
+PARTS = ("params", "frozen", "ema", "train")
+
+
+class Checkpoints:
+    """Saves and restores the state of one run in one folder; use as a context manager, or call `close`."""
+
+    def __init__(self, folder: str | Path, keep_last: int = 2):
+        self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._pending: int | None = None
+        for step in _numbered(self.folder):
+            if not _finished(self.folder / str(step)):
+                self._set_aside(step, "it is not complete")
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=ocp.checkpoint_managers.LatestN(keep_last), cleanup_tmp_directories=True
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, oldest first."""
+        return [step for step in _numbered(self.folder) if _finished(self.folder / str(step))]
+
+    def save(self, step: int, state: State, info: dict[str, Any]) -> None:
+        """Start writing; returns as soon as the arrays are copied, so that the caller may donate them.
+
+        Errors of the write (a full disk) appear here, in `check` or in `wait`. Raises when `info` is not JSON.
+        """
+        try:
+            json.dumps(info)
+        except TypeError as error:
+            raise StoryjaxError(f"the state to save with step {step} is not plain JSON: {error}") from None
+        items: dict[str, Any] = {
+            name: ocp.args.StandardSave(state[name]) for name in PARTS if jax.tree.leaves(state[name])
+        }
+        with self._reported():
+            self._manager.wait_until_finished()
+            self._pending = step
+            self._manager.save(step, args=ocp.args.Composite(**items, info=ocp.args.JsonSave(info)), force=True)
+
+    def check(self) -> None:
+        """Raise the error of a background write, if one has failed; costs microseconds."""
+        with self._reported():
+            self._manager.check_for_errors()
+
+    def wait(self) -> None:
+        """Until everything is on disk."""
+        with self._reported():
+            self._manager.wait_until_finished()
+
+    def restore(self, target: State) -> tuple[State, dict[str, Any]] | None:
+        """(state, info) of the newest readable checkpoint, or None if the folder holds none.
+
+        `target` holds ShapeDtypeStructs. A checkpoint that cannot be read is set aside with a message and the one
+        before it is taken; if none can be read, that is an error: starting again from nothing must be the user's wish.
+        """
+        reasons: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                found = self._read(step, target)
+            except Exception as error:  # orbax and tensorstore raise many kinds
+                reasons[step] = (str(error) or repr(error)).splitlines()[0]
+                continue
+            for bad, reason in reasons.items():
+                self._set_aside(bad, f"it cannot be read ({reason}); continuing from step {step}")
+            self._manager.reload()
+            return found
+        if reasons:
+            listed = "; ".join(f"step {step}: {reason}" for step, reason in reasons.items())
+            raise StoryjaxError(
+                f"no checkpoint in '{self.folder}' can be read ({listed}); "
+                "put a good copy there, or train in another work directory"
+            )
+        return None
+
+    def _read(self, step: int, target: State) -> tuple[State, dict[str, Any]]:
+        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+        items: dict[str, Any] = {
+            name: ocp.args.StandardRestore(jax.tree.map(place, target[name]))
+            for name in PARTS
+            if jax.tree.leaves(target[name])
+        }
+        found = self._manager.restore(step, args=ocp.args.Composite(**items, info=ocp.args.JsonRestore()))
+        return {name: found[name] if name in items else {} for name in PARTS}, found["info"]
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        place = self.folder.with_name(f"{self.folder.name}-broken")
+        place.mkdir(exist_ok=True)
+        target = place / str(step)
+        for number in itertools.count(1):
+            if not target.exists():
+                break
+            target = place / f"{step}-{number}"
+        (self.folder / str(step)).rename(target)
+        log.warning("checkpoint of step %d moved to '%s': %s", step, target, reason)
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        """A failed write as one sentence that says what is still good."""
+        try:
+            yield
+        except StoryjaxError:
+            raise
+        except Exception as error:  # OSError, or tensorstore's ValueError with the same text
+            reason = (str(error) or repr(error)).splitlines()[0]
+            full = "No space left" in str(error) or "ENOSPC" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
+            cause = "the disk is full" if full else reason
+            steps = ", ".join(map(str, self.steps())) or "none"
+            raise StoryjaxError(
+                f"saving step {self._pending} to '{self.folder}' failed: {cause}; complete checkpoints: steps {steps}. "
+                "Make room or mend the disk, then start the same command again"
+            ) from error
+
+    def close(self) -> None:
+        """Wait for the last write and free the threads."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self.close()
+        except Exception as late:
+            if error is None:
+                raise
+            log.warning("%s", late)  # the first error is the one to show
+
+
+def load_params(
+    workdir: str | Path, which: Literal["ema", "raw"] = "ema", step: int | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(parameters, info) out of a training run's work directory, without the optimizer.
+
+    `which`: the moving averages or the raw weights, each completed with the frozen leaves. `step`: None takes the last
+    complete checkpoint. Nothing in the folder is changed, so it may be read while a training writes to it.
+    """
+    folder = Path(workdir).absolute() / FOLDER
+    steps = [number for number in _numbered(folder) if _finished(folder / str(number))]
+    if not steps:
+        raise StoryjaxError(f"no complete checkpoint under '{folder}'; expected the work directory of a training run")
+    chosen = steps[-1] if step is None else step
+    if chosen not in steps:
+        raise StoryjaxError(f"no complete checkpoint of step {step} under '{folder}'; there are {steps}")
+    if which not in ("ema", "raw"):
+        raise StoryjaxError(f"which must be 'ema' or 'raw', got '{which}'")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
+    flat: dict[str, Any] = {}
+    for name in ("ema" if which == "ema" else "params", "frozen"):
+        item = folder / str(chosen) / name
+        if item.is_dir():
+            with ocp.StandardCheckpointer() as reader:
+                target = jax.tree.map(place, reader.metadata(item).item_metadata.tree)
+                flat |= flatten(reader.restore(item, target))
+    info = json.loads((folder / str(chosen) / "info" / "metadata").read_text())
+    return unflatten(flat), info
+
+
+def _numbered(folder: Path) -> list[int]:
+    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit() and entry.is_dir())
+
+
+def _finished(folder: Path) -> bool:
+    """Orbax writes these marks last; a folder without them was never complete, or lost files later."""
+    parts = [part for part in folder.iterdir() if part.is_dir()]
+    marked = (folder / "_CHECKPOINT_METADATA").is_file() and (folder / "info" / "metadata").is_file()
+    return marked and all((part / "commit_success.txt").is_file() for part in parts)

@@ -1,0 +1,59 @@
+"""A work directory belongs to one configuration: `config.json` in it says which."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from storyjax.errors import StoryjaxError
+
+_ABSENT = "(absent)"
+
+
+def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = ()) -> None:
+    """Write `config.json` into the work directory, or compare with the one that is there.
+
+    `free`: regular expressions that must match the whole dotted path of a field which may change between runs. Other
+    differences are an error that names the fields. The file always holds the newest accepted configuration.
+    """
+    workdir = Path(workdir)
+    path = workdir / "config.json"
+    if path.is_file():
+        try:
+            stored = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise StoryjaxError(
+                f"'{path}' is not JSON ({error}); restore it, or train in another work directory"
+            ) from None
+        changed = [line for name, line in differences(stored, config) if not any(re.fullmatch(f, name) for f in free)]
+        if changed:
+            more = f" and {len(changed) - 6} more" if len(changed) > 6 else ""
+            raise StoryjaxError(
+                f"the work directory '{workdir}' belongs to another configuration: {'; '.join(changed[:6])}{more}. "
+                f"Take these values, or another work directory (or edit '{path.name}' if you know that they do not matter)"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_beside(path, json.dumps(config, indent=2) + "\n")
+
+
+def differences(stored: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:
+    """[(dotted field, "field: there ..., here ...")] for every leaf that is not the same on both sides."""
+    old, new = _leaves(stored), _leaves(config)
+    names = [name for name in {**old, **new} if old.get(name, _ABSENT) != new.get(name, _ABSENT)]
+    return [(name, f"{name}: there {old.get(name, _ABSENT)!r}, here {new.get(name, _ABSENT)!r}") for name in names]
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Replace a text file in one step: a reader, or a killed writer, finds the old text or the new one."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Mappings are walked, everything else (lists too) is one value."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {f"{prefix}{name}": value}
+    return flat

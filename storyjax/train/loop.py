@@ -1,0 +1,264 @@
+"""The one training loop, for the autoencoder, the story model and the recogniser alike."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from storyjax.checkpoints.manager import FOLDER, Checkpoints
+from storyjax.checkpoints.workdir import claim
+from storyjax.config import to_json
+from storyjax.errors import StoryjaxError
+from storyjax.nn.build import count
+from storyjax.train.config import FREE_FIELDS, TrainConfig
+from storyjax.train.metrics import Window
+from storyjax.train.optimizer import make_optimizer
+from storyjax.train.report import Report
+from storyjax.train.signals import StopSignals
+from storyjax.train.state import State, abstract_state, check_params, ema_params, initial_params, new_state
+from storyjax.train.step import compile_step, make_step
+from storyjax.train.task import Batch, Params, Task
+
+# `param_norm` is taken after the update: with these three finite, the state is fit to be saved.
+HEALTH = ("loss", "grad_norm", "param_norm")
+
+
+class Batches(Protocol):
+    """An endless iterator over batches whose position can be saved, such as grain's."""
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainResult:
+    """Where a call of `train` ended. `stopped_by` names the signal, or is None when all steps were made."""
+
+    step: int
+    examples_seen: int
+    stopped_by: str | None
+    metrics: dict[str, float]
+    workdir: Path
+
+
+def train(
+    task: Task,
+    config: TrainConfig,
+    batches: Batches,
+    workdir: str | Path,
+    *,
+    config_json: dict[str, Any],
+    init_params: Params | None = None,
+    progress: bool = True,
+    free: Sequence[str] = (),
+) -> TrainResult:
+    """Train until `config.steps`, or until SIGTERM or Ctrl-C, which save at the next step border.
+
+    `workdir` alone is enough to continue: it holds `config.json`, `checkpoints/`, `metrics.jsonl` and `samples/`. Where the
+    parameters come from, in this order: the last checkpoint there, `init_params` (whole tree), `task.init`.
+    `config_json`: the whole configuration of the system; a work directory of another one is refused, except for fields
+    that cannot change a step (`config.FREE_FIELDS`) and dotted paths that a regular expression in `free` matches.
+
+    Errors (StoryjaxError): another configuration, no readable checkpoint, a non-finite loss, a failed save, batches that
+    end or change their shape. None of them harms the checkpoints that are complete.
+    """
+    with contextlib.ExitStack() as stack:
+        # ================= configuration =================
+        workdir = Path(workdir)
+        whole, free_fields = _whole_config(config_json, config)
+        claim(workdir, whole, [*free_fields, *free])
+
+        # ================= state: work directory, given parameters, scratch =================
+        optimizer = make_optimizer(config.optimizer, config.steps)
+        checkpoints = stack.enter_context(Checkpoints(workdir / FOLDER, config.keep_last))
+        state, info = _first_state(task, config, optimizer, checkpoints, init_params)
+        step, examples_seen, spent = info["step"], info["examples_seen"], info["train_seconds"]
+
+        # ================= data =================
+        if info["data"] is not None:
+            batches.set_state(info["data"])
+
+        # ================= what a person sees =================
+        report = Report(workdir, config.steps, step, progress)
+        stack.callback(report.close)
+        window = Window()
+        window.set_state(info["window"])
+        report.overview(
+            state["params"], f"{count(state['params']):,} trainable, {count(state['frozen']):,} frozen parameters"
+        )
+        if info["data"] is not None:
+            report.say(f"continuing '{workdir}' after step {step}")
+        row: dict[str, Any] = {}
+        stop = stack.enter_context(StopSignals())
+
+        def save() -> None:
+            info = {"step": step, "examples_seen": examples_seen, "train_seconds": spent, "seed": config.seed}
+            info |= {
+                "data": batches.get_state(),
+                "window": window.get_state(),
+                "config_fingerprint": _fingerprint(whole),
+            }
+            checkpoints.save(step, state, info)
+
+        # ================= the loop =================
+        compiled, shapes, pending, loss = None, None, None, None
+        clock, counted = time.monotonic(), 0
+        while step < config.steps and not stop.name:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                raise StoryjaxError(
+                    f"the batches ended after step {step} of {config.steps}; expected an iterator that repeats the data"
+                ) from None
+            if compiled is None:
+                shapes = _check_batch(batch, config)
+                compiled = _compile(task, config, optimizer, state, batch, report)
+                clock = time.monotonic()
+            elif _shapes(batch) != shapes:
+                raise StoryjaxError(f"batch {step + 1} changed its shape: expected {shapes}, got {_shapes(batch)}")
+
+            # ----- step: enqueue this one, then look at the one before while the device works
+            state, values = compiled(state, jax.device_put(batch))
+            step, examples = step + 1, task.examples_per_batch(batch)
+            examples_seen, counted = examples_seen + examples, counted + examples
+            window.add(values)
+            loss = _settle(pending, checkpoints) if pending else loss
+            pending = (step, {name: values[name] for name in HEALTH}, batch.get("index"))
+            checkpoints.check()
+
+            last = step == config.steps
+            due = {
+                "log": last or step % config.log_every == 0,
+                "save": last or step % config.save_every == 0,
+                "sample": task.sample and config.sample_every and (last or step % config.sample_every == 0),
+                "evaluate": task.evaluate and config.evaluate_every and (last or step % config.evaluate_every == 0),
+            }
+            elapsed = time.monotonic() - clock
+            report.step(step, loss, counted / elapsed if counted > examples else None)
+            if not any(due.values()):
+                continue
+            loss, pending = _settle(pending, checkpoints), None  # nothing below may see a sick state
+            elapsed = time.monotonic() - clock
+            spent += elapsed
+
+            # ----- log
+            if due["log"]:
+                row = window.compute() | {"examples_seen": examples_seen, "train_seconds": round(spent, 3)}
+                report.log(step, row | {"examples_per_second": counted / elapsed})
+                window.clear()
+
+            # ----- save
+            if due["save"]:
+                save()
+
+            # ----- sample
+            if due["sample"]:
+                folder = workdir / "samples" / f"step_{step:08d}"
+                folder.mkdir(parents=True, exist_ok=True)
+                task.sample(ema_params(state), folder, step)
+                report.pictures(step, folder)
+
+            # ----- evaluate
+            if due["evaluate"]:
+                found = {f"eval/{name}": float(value) for name, value in task.evaluate(ema_params(state), step).items()}
+                report.log(step, {"examples_seen": examples_seen} | found)
+                row |= found
+            clock, counted = time.monotonic(), 0
+
+        # ================= the end =================
+        if stop.name and step % config.save_every and step < config.steps and compiled is not None:
+            if pending:
+                _settle(pending, checkpoints)
+                spent += time.monotonic() - clock
+            save()
+        checkpoints.wait()
+        if stop.name:
+            report.say(f"{stop.name}: saved step {step} in '{workdir}'; the same command continues from there")
+        return TrainResult(step, examples_seen, stop.name, row, workdir)
+
+
+def _whole_config(config_json: dict[str, Any], config: TrainConfig) -> tuple[dict[str, Any], list[str]]:
+    """The configuration to keep, and the dotted paths in it that a resumed run may change.
+
+    The system's configuration normally contains the TrainConfig; if it does not, it is added as `train`.
+    """
+    own = to_json(config)
+
+    def places(tree: Any, prefix: str) -> list[tuple[str, Any]]:
+        if not isinstance(tree, dict):
+            return []
+        here = [(prefix, tree)] if own.keys() <= tree.keys() else []
+        return here + [found for name, value in tree.items() for found in places(value, f"{prefix}{name}.")]
+
+    found = places(config_json, "")
+    if not any({name: tree[name] for name in own} == own for _, tree in found):
+        config_json, found = config_json | {"train": own}, [*found, ("train.", own)]
+    escape = lambda prefix: prefix.replace(".", r"\.")
+    return config_json, [f"{escape(prefix)}{name}" for prefix, _ in found for name in sorted(FREE_FIELDS)]
+
+
+def _first_state(
+    task: Task, config: TrainConfig, optimizer: Any, checkpoints: Checkpoints, init_params: Params | None
+) -> tuple[State, dict[str, Any]]:
+    restored = checkpoints.restore(abstract_state(task, optimizer, config.seed)) if checkpoints.steps() else None
+    if restored:
+        return restored
+    if init_params is not None:
+        check_params(init_params, jax.eval_shape(lambda: initial_params(task, config.seed)))
+    params = initial_params(task, config.seed) if init_params is None else init_params
+    info = {"step": 0, "examples_seen": 0, "train_seconds": 0.0, "data": None, "window": {}}
+    return new_state(params, task.frozen, optimizer, config.seed), info
+
+
+def _compile(task: Task, config: TrainConfig, optimizer: Any, state: State, batch: Batch, report: Report) -> Any:
+    began = time.monotonic()
+    report.say("compiling the training step ...")
+    compiled = compile_step(make_step(task, config, optimizer), state, jax.device_put(batch))
+    report.say(f"compiled in {time.monotonic() - began:.1f} s")
+    return compiled
+
+
+def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(np.shape(value)) for name, value in batch.items()}
+
+
+def _check_batch(batch: Batch, config: TrainConfig) -> dict[str, tuple[int, ...]]:
+    shapes = _shapes(batch)
+    wrong = {name: shape for name, shape in shapes.items() if not shape or shape[0] != config.batch_size}
+    if wrong:
+        raise StoryjaxError(f"expected batches whose leading axis is batch_size {config.batch_size}, got {wrong}")
+    return shapes
+
+
+def _settle(pending: tuple[int, dict[str, jax.Array], Any], checkpoints: Checkpoints) -> float:
+    """The loss of an earlier step, once it is known to be sound; waits for that step only."""
+    step, values, indices = pending
+    health = {name: float(value) for name, value in jax.device_get(values).items()}
+    bad = [f"{name} is {value}" for name, value in health.items() if not math.isfinite(value)]
+    if bad:
+        checkpoints.wait()
+        steps = checkpoints.steps()
+        good = (
+            f"the last good checkpoint is step {steps[-1]} in '{checkpoints.folder}'"
+            if steps
+            else "nothing was saved yet"
+        )
+        where = "unknown" if indices is None else np.asarray(indices).tolist()
+        raise StoryjaxError(
+            f"training stopped at step {step}: {', '.join(bad)} (batch indices {where}); {good}. "
+            "Look at these examples, lower the learning rate or clip_norm, and start from there"
+        )
+    return health["loss"]
+
+
+def _fingerprint(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
