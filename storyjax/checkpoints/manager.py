@@ -8,6 +8,7 @@ is not complete all the same (copied in half, a file lost) is moved to `<folder>
 import itertools
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,12 +101,8 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, target: State) -> tuple[State, dict[str, Any]]:
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
         items: dict[str, Any] = {
-            name: ocp.args.StandardRestore(jax.tree.map(place, target[name]))
-            for name in PARTS
-            if jax.tree.leaves(target[name])
+            name: ocp.args.StandardRestore(_here(target[name])) for name in PARTS if jax.tree.leaves(target[name])
         }
         found = self._manager.restore(step, args=ocp.args.Composite(**items, info=ocp.args.JsonRestore()))
         return {name: found[name] if name in items else {} for name in PARTS}, found["info"]
@@ -130,6 +127,8 @@ class Checkpoints:
             raise
         except Exception as error:  # OSError, or tensorstore's ValueError with the same text
             reason = (str(error) or repr(error)).splitlines()[0]
+            for left in self.folder.glob("*.orbax-checkpoint-tmp"):
+                shutil.rmtree(left, ignore_errors=True)  # gives the room back; it could never be read
             full = "No space left" in str(error) or "ENOSPC" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             cause = "the disk is full" if full else reason
             steps = ", ".join(map(str, self.steps())) or "none"
@@ -174,17 +173,22 @@ def load_params(
         raise StoryjaxError(f"no complete checkpoint of step {step} under '{folder}'; there are {steps}")
     if which not in ("ema", "raw"):
         raise StoryjaxError(f"which must be 'ema' or 'raw', got '{which}'")
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)
     flat: dict[str, Any] = {}
     for name in ("ema" if which == "ema" else "params", "frozen"):
         item = folder / str(chosen) / name
         if item.is_dir():
-            with ocp.StandardCheckpointer() as reader:
-                target = jax.tree.map(place, reader.metadata(item).item_metadata.tree)
-                flat |= flatten(reader.restore(item, target))
+            handler = ocp.StandardCheckpointHandler()
+            target = _here(handler.metadata(item).tree)
+            flat |= flatten(handler.restore(item, args=ocp.args.StandardRestore(target)))
+            handler.close()
     info = json.loads((folder / str(chosen) / "info" / "metadata").read_text())
     return unflatten(flat), info
+
+
+def _here(tree: Any) -> Any:
+    """What to read, and where to: the first device, whatever machine the checkpoint was written on."""
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
 
 def _numbered(folder: Path) -> list[int]:

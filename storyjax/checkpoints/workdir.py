@@ -33,6 +33,8 @@ def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = ())
                 f"the work directory '{workdir}' belongs to another configuration: {'; '.join(changed[:6])}{more}. "
                 f"Take these values, or another work directory (or edit '{path.name}' if you know that they do not matter)"
             )
+        if stored == config:
+            return
     workdir.mkdir(parents=True, exist_ok=True)
     write_beside(path, json.dumps(config, indent=2) + "\n")
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import math
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,6 +76,7 @@ def train(
     with contextlib.ExitStack() as stack:
         # ================= configuration =================
         workdir = Path(workdir)
+        stack.enter_context(_disk_errors(workdir))
         whole, free_fields = _whole_config(config_json, config)
         claim(workdir, whole, [*free_fields, *free])
 
@@ -186,6 +189,20 @@ def train(
         return TrainResult(step, examples_seen, stop.name, row, workdir)
 
 
+@contextlib.contextmanager
+def _disk_errors(workdir: Path) -> Iterator[None]:
+    """A full disk met outside the checkpoints (learning curve, sample pictures) as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoryjaxError(
+            f"the disk is full while writing to '{workdir}' ({error}); the complete checkpoints there are intact. "
+            "Make room, then start the same command again"
+        ) from error
+
+
 def _whole_config(config_json: dict[str, Any], config: TrainConfig) -> tuple[dict[str, Any], list[str]]:
     """The configuration to keep, and the dotted paths in it that a resumed run may change.
 
@@ -202,8 +219,7 @@ def _whole_config(config_json: dict[str, Any], config: TrainConfig) -> tuple[dic
     found = places(config_json, "")
     if not any({name: tree[name] for name in own} == own for _, tree in found):
         config_json, found = config_json | {"train": own}, [*found, ("train.", own)]
-    escape = lambda prefix: prefix.replace(".", r"\.")
-    return config_json, [f"{escape(prefix)}{name}" for prefix, _ in found for name in sorted(FREE_FIELDS)]
+    return config_json, [re.escape(prefix + name) for prefix, _ in found for name in sorted(FREE_FIELDS)]
 
 
 def _first_state(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from storyjax.train.config import OptimizerConfig
+from storyjax.train.task import Params
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[jax.Array], jax.Array]:
@@ -31,14 +32,17 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[jax.Array], 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """Clip to the global norm, then AdamW with decoupled weight decay, over a nested dictionary of trainable leaves."""
-    matrices = lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
     adamw = optax.adamw(
         learning_rate(config, steps),
         b1=config.b1,
         b2=config.b2,
         eps=config.eps,
         weight_decay=config.weight_decay,
-        mask=matrices if config.decay_mask == "matrices" else None,
+        mask=_matrices if config.decay_mask == "matrices" else None,
     )
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
     return optax.chain(clip, adamw)
+
+
+def _matrices(params: Params) -> Params:
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)

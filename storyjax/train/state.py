@@ -48,14 +48,17 @@ def new_state(params: Params, frozen: tuple[str, ...], optimizer: optax.Gradient
             raise StoryjaxError(
                 f"trainable parameter '{path}' is {leaf.dtype}; expected float32 (freeze it or cast it)"
             )
-    copy = lambda tree: jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-    trainable = copy(trainable)
+    trainable = _copy(trainable)
     train = {
         "opt": optimizer.init(trainable),
         "step": jnp.zeros((), jnp.int32),
         "key": jax.random.key_data(jax.random.fold_in(jax.random.key(seed), 1)),
     }
-    return {"params": trainable, "frozen": copy(held), "ema": copy(trainable), "train": train}
+    return {"params": trainable, "frozen": _copy(held), "ema": _copy(trainable), "train": train}
+
+
+def _copy(tree: Params) -> Params:
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
 
 
 def initial_params(task: Task, seed: int) -> Params:

@@ -18,8 +18,11 @@ Values = dict[str, jax.Array]
 
 def cast(params: Params, dtype: Any) -> Params:
     """Floating leaves in `dtype`, the others as they are."""
-    floating = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if floating(leaf) else leaf, params)
+
+    def one(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, params)
 
 
 def make_step(
