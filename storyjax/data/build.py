@@ -1,0 +1,124 @@
+"""Build a data set of `tfds_builders/` into `array_record` files, without TensorFlow."""
+
+import contextlib
+import difflib
+import functools
+import importlib
+import inspect
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import tfds_builders
+from storyjax.errors import StoryjaxError
+
+
+def default_data_dir() -> Path:
+    """Where data sets live: `$STORYJAX_DATA`, or `~/.cache/storyjax/data`."""
+    return Path(os.environ.get("STORYJAX_DATA") or "~/.cache/storyjax/data").expanduser()
+
+
+def builder_names() -> list[str]:
+    """Names of the data sets that can be built: folders with a `<name>_dataset_builder.py`."""
+    folders = (folder for root in tfds_builders.__path__ for folder in Path(root).iterdir())
+    return sorted(folder.name for folder in folders if (folder / f"{folder.name}_dataset_builder.py").is_file())
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> StoryjaxError:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+    return StoryjaxError(f"{kind} must be one of {', '.join(known) or 'none'}, got {name!r}; {hint}")
+
+
+def builder_class(name: str) -> type:
+    """The TFDS builder class of data set `name`; an unknown name is an error that names the nearest."""
+    if name not in builder_names():
+        raise _unknown("data set", name, builder_names())
+    import tensorflow_datasets as tfds  # 1.5 s; an error above should not wait for it
+
+    module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
+    for value in vars(module).values():
+        if (
+            inspect.isclass(value)
+            and issubclass(value, tfds.core.DatasetBuilder)
+            and value.__module__ == module.__name__
+        ):
+            return value
+    raise StoryjaxError(
+        f"{module.__name__} must define a tfds.core.DatasetBuilder, found none; add its builder class there"
+    )
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """Hide TFDS's own progress bars, which know no totals; builders show one bar per split."""
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    tqdm_utils.disable_progress_bar()
+    try:
+        yield
+    finally:
+        tqdm_utils.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _set_aside(folder: Path) -> Iterator[None]:
+    """Keep an existing `folder` beside while a new one is made; drop it on success, put it back on any error."""
+    kept = folder.with_name(f"{folder.name}.before")
+    if folder.is_dir():
+        folder.rename(kept)
+    try:
+        yield
+    except BaseException:
+        if kept.is_dir():
+            kept.rename(folder)
+        raise
+    if kept.is_dir():
+        shutil.rmtree(kept)
+
+
+def build(
+    name: str,
+    data_dir: str | Path | None = None,
+    config: str | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Build data set `name` and return the folder that `tfds.builder_from_directory` reads.
+
+    A finished data set is left as it is. One that was broken off is never taken for finished: TFDS writes beside
+    (`...incomplete...`) and renames when everything is written.
+
+    Args:
+        name: a folder of `tfds_builders/`.
+        data_dir: root of all data sets; None is `default_data_dir()`.
+        config: name of one of the builder's configurations; None is its first.
+        processes: drawing or reading processes, for builders that use several; None lets the builder choose.
+        overwrite: build again, and replace the old data set once the new one is complete.
+    """
+    cls = builder_class(name)
+    configs = [entry.name for entry in cls.BUILDER_CONFIGS]
+    if config is not None and config not in configs:
+        raise _unknown(f"configuration of {name}", config, configs)
+    if processes is not None and processes < 1:
+        raise StoryjaxError(f"processes must be at least 1, got {processes}; leave it out to use every core")
+    options = {"processes": processes} if "processes" in inspect.signature(cls.__init__).parameters else {}
+    root = Path(data_dir).expanduser() if data_dir else default_data_dir()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoryjaxError(
+            f"data_dir must be a folder that can be written, got {root}: {error.strerror}; choose another"
+        ) from error
+    make = functools.partial(cls, data_dir=root, config=config, file_format="array_record", **options)
+    folder = Path(make().data_dir)
+    for leftover in sorted(folder.parent.glob(f"{folder.name}.incomplete*")):
+        print(
+            f"{leftover} is left over from a build that was broken off, or of one still running; delete it if none runs"
+        )
+    if folder.is_dir() and not overwrite:
+        return folder
+    with _set_aside(folder), _quiet_tfds():
+        make().download_and_prepare()
+    return folder
