@@ -1,6 +1,5 @@
 """FrameInit against the official filter and mixture, and the filters against their definitions."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from storyjax.diffusion.frame_init import FrameInit, frame_init, freq_mix_3d, lo
 from storyjax.diffusion.schedule import ScheduleConfig, add_noise, make_schedule
 from storyjax.errors import StoryjaxError
 from tests.diffusion import goldens
+from tests.diffusion.draws import normal
 
 STORY = make_schedule(ScheduleConfig.contextual_story())
 
@@ -48,19 +48,19 @@ def test_filters_equal_their_definitions_point_by_point(kind):
 
 @pytest.mark.parametrize("kind", ["gaussian", "ideal", "butterworth", "box"])
 def test_a_cut_off_of_zero_keeps_the_noise_as_it_is(kind):
-    noise = jax.random.normal(jax.random.key(0), (2, 5, 8, 8, 3))
+    noise = normal(0, (2, 5, 8, 8, 3))
     settings = FrameInit(kind, spatial=0.0)
     out = frame_init(STORY, settings, jnp.ones((2, 1, 8, 8, 3)), noise)
     np.testing.assert_allclose(out, noise, atol=1e-5)
 
 
 def test_a_filter_of_ones_takes_everything_from_the_first_argument():
-    low, high = jax.random.normal(jax.random.key(1), (2, 2, 5, 8, 6, 3))
+    low, high = normal(1, (2, 2, 5, 8, 6, 3))
     np.testing.assert_allclose(freq_mix_3d(low, high, np.ones((5, 8, 6), np.float32)), low, atol=1e-5)
 
 
 def test_the_start_carries_the_mean_of_the_first_frame_and_the_detail_of_the_noise():
-    noise = jax.random.normal(jax.random.key(2), (1, 6, 16, 16, 2))
+    noise = normal(2, (1, 6, 16, 16, 2))
     first = jnp.full((1, 1, 16, 16, 2), 3.0)
     out = frame_init(STORY, FrameInit(), first, noise)
     diffused = add_noise(STORY, jnp.broadcast_to(first, noise.shape), noise, jnp.array(850))
@@ -71,7 +71,7 @@ def test_the_start_carries_the_mean_of_the_first_frame_and_the_detail_of_the_noi
 
 
 def test_bfloat16_latents_go_through_float32_spectra():
-    low, high = jax.random.normal(jax.random.key(3), (2, 1, 5, 8, 8, 2)).astype(jnp.bfloat16)
+    low, high = normal(3, (2, 1, 5, 8, 8, 2)).astype(jnp.bfloat16)
     mask = low_pass_filter(FrameInit(), 5, 8, 8)
     out = freq_mix_3d(low, high, mask)
     exact = freq_mix_3d(low.astype(jnp.float32), high.astype(jnp.float32), mask)

@@ -18,12 +18,13 @@ from storyjax.diffusion.guidance import (
 from storyjax.diffusion.samplers import sample
 from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.errors import StoryjaxError
+from tests.diffusion.draws import normal
 
 SHAPE = (2, 3, 4, 4, 2)
 
 
 def branches(count):
-    return list(jax.random.normal(jax.random.key(7), (count, *SHAPE)))
+    return list(normal(7, (count, *SHAPE)))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_a_guided_model_samples_as_the_combined_one():
     """With a linear network guidance can be done by hand: e = a_branch x gives (a_u + s (a_c - a_u)) x."""
     schedule = make_schedule(ScheduleConfig.contextual_story())
     slopes = text_batch(jnp.full((2,), 0.1), jnp.full((2,), 0.3), "text").reshape(4, 1, 1, 1, 1)
-    start = jax.random.normal(jax.random.key(0), SHAPE)
+    start = normal(0, SHAPE)
     final = sample(guided(lambda x, t: slopes * x, "text", Guidance(4.0).scales), schedule, "ddim", 6, start)
     by_hand = sample(lambda x, t: (0.1 + 4.0 * 0.2) * x, schedule, "ddim", 6, start)
     np.testing.assert_allclose(final, by_hand, rtol=1e-4, atol=1e-5)

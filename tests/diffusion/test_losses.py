@@ -1,6 +1,5 @@
 """Loss weights and reductions against the official numbers and the published formulas."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ from storyjax.diffusion.losses import diffusion_loss, min_snr_weights, story_mse
 from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.errors import StoryjaxError
 from tests.diffusion import goldens
+from tests.diffusion.draws import normal
 
 STORY = make_schedule(ScheduleConfig.contextual_story())
 
@@ -45,7 +45,7 @@ def test_pure_noise_has_weight_zero_not_nan():
 
 
 def test_no_gamma_means_a_plain_mean():
-    prediction, target = jax.random.normal(jax.random.key(0), (2, 3, 5, 2, 2, 4))
+    prediction, target = normal(0, (2, 3, 5, 2, 2, 4))
     loss, _ = diffusion_loss(STORY, prediction, target, jnp.array([1, 500, 999]), None)
     assert float(loss) == pytest.approx(float(np.mean((np.asarray(prediction) - target) ** 2)), rel=1e-5)
 

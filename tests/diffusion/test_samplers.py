@@ -12,6 +12,7 @@ from storyjax.diffusion.samplers import Sampler, inference_timesteps, sample, so
 from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.errors import StoryjaxError
 from tests.diffusion import goldens
+from tests.diffusion.draws import normal
 
 STORY = make_schedule(ScheduleConfig.contextual_story())
 SD = ScheduleConfig.sd15()
@@ -60,7 +61,7 @@ def test_ddim_steps_equal_equation_12(eta):
     schedule, key = make_schedule(SD), jax.random.key(3)
     outputs = np.random.default_rng(0).standard_normal((5, 1, 2, 3, 3, 2)).astype(np.float32)
     times = inference_timesteps(schedule, Sampler(), 5)
-    start = jax.random.normal(jax.random.key(1), outputs.shape[1:])
+    start = normal(1, outputs.shape[1:])
     _, path = sample(replay(outputs, times), schedule, Sampler(eta=eta), 5, start, key, trajectory=True)
     abar = np.append(abar_at(schedule, times), schedule.alphas_cumprod[0])
     for i in range(5):
@@ -216,14 +217,14 @@ def test_error_against_the_exact_path_falls_with_the_order_of_the_method(sampler
 
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
 def test_many_steps_carry_every_number_to_its_exact_end(sampler):
-    start = jax.random.normal(jax.random.key(0), (2, 5, 8, 8, 4))
+    start = normal(0, (2, 5, 8, 8, 4))
     final = jax.jit(lambda x: sample(gaussian_denoiser(STORY), STORY, sampler, 300, x))(start)
     table, _ = solver_table(STORY, Sampler(sampler), 300)
     np.testing.assert_allclose(final, exact_end(table.alpha[0], start), atol=0.04)
 
 
 def test_ancestral_ddim_also_reaches_the_data():
-    start = jax.random.normal(jax.random.key(0), (4, 5, 16, 16, 8))
+    start = normal(0, (4, 5, 16, 16, 8))
     sampler = Sampler(eta=1.0)
     run = jax.jit(lambda x, key: sample(gaussian_denoiser(STORY), STORY, sampler, 200, x, key))
     final = run(start, jax.random.key(1))
@@ -239,7 +240,7 @@ def test_zero_snr_starts_from_pure_noise_without_dividing_by_zero(sampler):
     schedule = make_schedule(config)
     # The exact velocity at pure noise (k infinite) is minus the mean; elsewhere the Gaussian denoiser holds.
     usable = dataclasses.replace(schedule, alphas_cumprod=np.maximum(schedule.alphas_cumprod, np.float32(2**-24)))
-    start = jax.random.normal(jax.random.key(0), (2, 5, 16, 16, 8))
+    start = normal(0, (2, 5, 16, 16, 8))
     final = sample(gaussian_denoiser(usable), schedule, sampler, 300, start)
     np.testing.assert_allclose(final, exact_end(0.0, start), atol=0.04)
 
@@ -264,7 +265,7 @@ def test_a_run_is_one_scan_with_one_network_in_it(sampler):
 
 def test_bfloat16_latents_keep_a_float32_state():
     """Twenty roundings of the state would cost more than the one at the end."""
-    start = jax.random.normal(jax.random.key(5), (1, 5, 8, 8, 4)).astype(jnp.bfloat16)
+    start = normal(5, (1, 5, 8, 8, 4)).astype(jnp.bfloat16)
     seen = []
 
     def denoise(latents, timestep):

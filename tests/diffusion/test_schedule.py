@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from storyjax.diffusion.schedule import (
 )
 from storyjax.errors import StoryjaxError
 from tests.diffusion import goldens
+from tests.diffusion.draws import normal
 
 STORY = ScheduleConfig.contextual_story()
 
@@ -73,7 +73,7 @@ def test_zero_snr_ends_in_pure_noise_and_keeps_the_first_timestep():
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_network_targets_give_back_clean_latents_and_noise(prediction):
     schedule = make_schedule(ScheduleConfig(prediction=prediction))
-    x0, noise = jax.random.normal(jax.random.key(0), (2, 3, 5, 2, 2, 4))
+    x0, noise = normal(0, (2, 3, 5, 2, 2, 4))
     timesteps = jnp.array([3, 400, 999])
     noisy = add_noise(schedule, x0, noise, timesteps)
     output = training_target(schedule, x0, noise, timesteps)
@@ -83,7 +83,7 @@ def test_network_targets_give_back_clean_latents_and_noise(prediction):
 
 def test_each_story_gets_its_own_timestep_and_a_scalar_serves_all():
     schedule = make_schedule(STORY)
-    x0, noise = jax.random.normal(jax.random.key(1), (2, 2, 3, 2, 2, 1))
+    x0, noise = normal(1, (2, 2, 3, 2, 2, 1))
     both = add_noise(schedule, x0, noise, jnp.array([10, 700]))
     np.testing.assert_array_equal(both[0], add_noise(schedule, x0, noise, jnp.array(10))[0])
     np.testing.assert_array_equal(both[1], add_noise(schedule, x0, noise, jnp.array(700))[1])
@@ -102,7 +102,7 @@ def test_velocity_is_the_derivative_of_the_noisy_latents_along_the_angle():
 
 def test_bfloat16_latents_are_noised_in_float32_and_rounded_once():
     schedule = make_schedule(STORY)
-    x0, noise = jax.random.normal(jax.random.key(2), (2, 1, 2, 4, 4, 4)).astype(jnp.bfloat16)
+    x0, noise = normal(2, (2, 1, 2, 4, 4, 4)).astype(jnp.bfloat16)
     noisy = add_noise(schedule, x0, noise, jnp.array([300]))
     exact = add_noise(schedule, x0.astype(jnp.float32), noise.astype(jnp.float32), jnp.array([300]))
     assert noisy.dtype == jnp.bfloat16
