@@ -1,0 +1,120 @@
+"""What a story source is: random access to stories, with everything but the pictures held in memory.
+
+A source is what grain calls a random-access data source: it has a length and items. Sentences and truth of 20,000
+stories are a few megabytes, so they are read once; pictures are decoded only where a caller asks for them.
+"""
+
+import abc
+import collections
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from storyjax.data.images import Size
+from storyjax.data.labels import Labels
+from storyjax.errors import StoryjaxError
+
+
+@dataclasses.dataclass(frozen=True)
+class StoryTable:
+    """All stories without their pictures.
+
+    `truth` holds, where the data has them: `characters` (N, F, K) uint8 multi-hot; `place`, `weather`, `action` (N, F)
+    int32, -1 where unknown; `names_characters`, `names_place` (N, F) bool: does the sentence say it by name.
+    """
+
+    ids: list[str]
+    titles: list[str]
+    sentences: list[list[str]]
+    truth: dict[str, np.ndarray]
+
+
+class StorySource(abc.ABC):
+    """Stories by position: `len(source)`, `source[i]`; N stories of F frames of H x W pixels.
+
+    Attributes: `name`, `split`, `table`, `labels` (names behind the numbers), `frames` (F), `size` (H, W).
+    """
+
+    name: str
+    split: str
+    table: StoryTable
+    labels: Labels
+    frames: int
+    size: Size
+
+    @abc.abstractmethod
+    def images(self, index: int) -> np.ndarray:
+        """The pictures of one story, (F, H, W, 3) uint8."""
+
+    @abc.abstractmethod
+    def fingerprint(self) -> dict[str, Any]:
+        """What the arrays of this source depend on, as JSON values: name, counts, sizes and a hash of the content."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names that `arrays` knows."""
+        return ("images", *self.table.truth)
+
+    def arrays(self, index: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
+        """The named fields of one story, and nothing else: pictures are decoded only when `images` is asked for."""
+        truth = self.table.truth
+        return {name: self.images(index) if name == "images" else truth[name][index] for name in fields}
+
+    def sentences(self, index: int) -> list[str]:
+        """The F sentences of one story."""
+        return self.table.sentences[index]
+
+    def all_sentences(self) -> list[str]:
+        """The N*F sentences of all stories, story by story."""
+        return [sentence for story in self.table.sentences for sentence in story]
+
+    def __len__(self) -> int:
+        return len(self.table.ids)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One decoded story: `story_id`, `title`, `sentences`, `images` (F, H, W, 3) uint8, and its truth."""
+        index = range(len(self))[index]  # negative positions and IndexError as a list has them
+        story = {"story_id": self.table.ids[index], "title": self.table.titles[index]}
+        truth = {name: values[index] for name, values in self.table.truth.items()}
+        return story | {"sentences": self.sentences(index), "images": self.images(index)} | truth
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"{type(self).__name__}({self.name!r}, {self.split!r}: {len(self)} stories of {self.frames} {height}x{width} frames)"
+
+
+def settle_frames(where: str, stories: Sequence[str], counts: Sequence[int], frames: int | None) -> int:
+    """The number F of frames that every story gives: all the same, or the first `frames` of each.
+
+    `stories` are what to call them in errors: no stories; a story without frames; different counts and no `frames`; a
+    story with fewer than `frames`.
+    """
+    if not stories:
+        raise StoryjaxError(f"{where} has no stories; expected at least one")
+    empty = [name for name, count in zip(stories, counts) if count == 0]
+    if empty:
+        raise StoryjaxError(f"{where}: {_first(empty)} has no frames; give at least one frame or remove the story")
+    if frames is None:
+        (usual, _), *others = collections.Counter(counts).most_common()
+        if others:
+            odd = [f"{name} has {count}" for name, count in zip(stories, counts) if count != usual]
+            raise StoryjaxError(
+                f"{where}: stories of different length: most have {usual} frames, but {_first(odd)}; pass "
+                f"frames={min(counts)} to use the first {min(counts)} of each, or mend these stories"
+            )
+        return usual
+    if frames < 1:
+        raise StoryjaxError(f"{where}: expected frames of at least 1, got {frames}")
+    short = [f"{name} has {count}" for name, count in zip(stories, counts) if count < frames]
+    if short:
+        raise StoryjaxError(
+            f"{where}: {frames} frames asked for, but {_first(short)}; ask for fewer or remove the story"
+        )
+    return frames
+
+
+def _first(parts: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
