@@ -1,0 +1,71 @@
+"""Train a recogniser for `storyjax evaluate` on drawn frames and their truth."""
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from storyjax.checkpoints.manager import load_params
+from storyjax.config import to_json
+from storyjax.data.batch import BatchSpec
+from storyjax.data.config import DataConfig
+from storyjax.data.pipeline import make_batches
+from storyjax.data.source import StorySource
+from storyjax.evals.recogniser import KINDS, Recogniser, RecogniserConfig, recogniser_maker, save_recogniser
+from storyjax.evals.recogniser_loss import recogniser_loss
+from storyjax.evals.story_evaluator import StoryEvaluator
+from storyjax.nn.build import Params, abstract, materialise
+from storyjax.train.config import TrainConfig
+from storyjax.train.loop import TrainResult, train
+from storyjax.train.task import Batch, Task
+
+EVALUATED = 100  # validation stories that are read now and then during training
+
+
+@dataclasses.dataclass(frozen=True)
+class RecogniserRun:
+    """A training run of the recogniser: `storyjax train` on a file whose get_config() returns this."""
+
+    data: DataConfig = DataConfig()
+    network: RecogniserConfig = RecogniserConfig()
+    """Its labels and its image size are those of the data."""
+    train: TrainConfig = TrainConfig()
+
+    def start(self, workdir: str | Path, *, progress: bool = True) -> TrainResult:
+        """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
+        source, held_out = self.data.open("train"), self.data.open("validation")
+        network = dataclasses.replace(self.network, labels=source.labels, image_size=self.data.size)
+        spec = BatchSpec(pictures="images", text=None, truth=KINDS)
+        batches = make_batches(source, spec, self.train.batch_size, self.data.seed, threads=self.data.threads)
+        with contextlib.closing(batches):
+            task = recogniser_task(network, held_out)
+            result = train(task, self.train, batches, workdir, config_json=to_json(self), progress=progress)
+        if result.stopped_by is None:
+            params, info = load_params(workdir)
+            card = {"dataset": source.name, "steps": result.step, "frames_seen": result.examples_seen}
+            card |= {"train_seconds": info["train_seconds"], "config": to_json(self)}
+            save_recogniser(Path(workdir) / "model", network, params, card=card, overwrite=True)
+        return result
+
+
+def recogniser_task(network: RecogniserConfig, held_out: StorySource | None = None) -> Task:
+    """What the loop needs. network: with its labels. held_out: stories whose drawn frames `evaluate` reads."""
+    make = recogniser_maker(network)
+    graphdef, _ = abstract(make)
+
+    def loss_fn(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return recogniser_loss(graphdef, params, batch, key)
+
+    def evaluate(params: Params, step: int) -> dict[str, float]:
+        assert held_out is not None
+        recogniser = Recogniser(network, params, name=f"step {step}", content_hash="")
+        evaluator = StoryEvaluator(held_out, recogniser, stories=min(EVALUATED, len(held_out)))
+        return evaluator.run(None, progress=False).scores()
+
+    return Task(
+        init=lambda key: materialise(make, key)[1],
+        loss_fn=loss_fn,
+        evaluate=None if held_out is None else evaluate,
+        examples_per_batch=lambda batch: batch["images"].shape[0] * batch["images"].shape[1],
+    )
