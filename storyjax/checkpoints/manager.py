@@ -131,9 +131,9 @@ class Checkpoints:
                 shutil.rmtree(left, ignore_errors=True)  # gives the room back; it could never be read
             full = "No space left" in str(error) or "ENOSPC" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             cause = "the disk is full" if full else reason
-            steps = ", ".join(map(str, self.steps())) or "none"
+            steps = ", ".join(f"step {step}" for step in self.steps()) or "none"
             raise StoryjaxError(
-                f"saving step {self._pending} to '{self.folder}' failed: {cause}; complete checkpoints: steps {steps}. "
+                f"saving step {self._pending} to '{self.folder}' failed: {cause}; complete checkpoints: {steps}. "
                 "Make room or mend the disk, then start the same command again"
             ) from error
 

@@ -258,7 +258,8 @@ def _check_batch(batch: Batch, config: TrainConfig) -> dict[str, tuple[int, ...]
 def _settle(pending: tuple[int, dict[str, jax.Array], Any], checkpoints: Checkpoints) -> float:
     """The loss of an earlier step, once it is known to be sound; waits for that step only."""
     step, values, indices = pending
-    health = {name: float(value) for name, value in jax.device_get(values).items()}
+    values = jax.device_get(values)
+    health = {name: float(values[name]) for name in HEALTH}
     bad = [f"{name} is {value}" for name, value in health.items() if not math.isfinite(value)]
     if bad:
         checkpoints.wait()

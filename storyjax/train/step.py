@@ -70,9 +70,9 @@ def make_step(
         params, _ = split(task.project(merge(optax.apply_updates(params, updates), frozen)), task.frozen)
         shadow = ema.update(state["ema"], params, ema.decay_at(config.ema, count))
         values = values | {
-            "grad_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
-            "param_norm": optax.global_norm(params),
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
+            "param_norm": optax.tree.norm(params),
             "learning_rate": schedule(count),
         }
         train = {"opt": opt, "step": count + 1, "key": train["key"]}

@@ -14,8 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-import jax
-
 from storyjax.train.config import TrainConfig
 from storyjax.train.loop import train
 from tests.train.tiny import TinyBatches, tiny_task
@@ -83,9 +81,6 @@ def kill_once(workdir: Path, aim: str, chance: random.Random) -> str:
 
 def main() -> None:
     workdir, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    jax.config.update("jax_compilation_cache_dir", str(workdir.parent / "cache"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     chance = random.Random(seed)
     moments = [kill_once(workdir, ("step", "save", "start")[number % 3], chance) for number in range(kills)]
     for folder in (workdir, workdir.with_name("never_killed")):
