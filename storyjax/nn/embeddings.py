@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from storyjax.nn.layers import Linear
@@ -15,7 +16,9 @@ def sinusoid(values: jax.Array, width: int) -> jax.Array:
     values (...) -> (..., width). Stable Diffusion's order (flip_sin_to_cos) and divisor (freq_shift 0).
     """
     half = width // 2
-    frequencies = 10000.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    # On the host: a frequency that is one rounding off turns the angle of a value of 100 by 6e-6, and backends round differently.
+    exponents = -np.arange(half, dtype=np.float32) / np.float32(half)
+    frequencies = (10000.0 ** exponents.astype(np.float64)).astype(np.float32)
     angles = values.astype(jnp.float32)[..., None] * frequencies
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
