@@ -128,8 +128,8 @@ def _branches(form: Form) -> int:
 
 def _per_story(scale: jax.Array | float, ndim: int) -> jax.Array:
     """A scalar as it is; (B,) so that it meets arrays (B, ...) of `ndim` axes."""
-    scale = jnp.asarray(scale, jnp.float32)
-    return scale.reshape(scale.shape + (1,) * (ndim - 1)) if scale.ndim else scale
+    numbers = jnp.asarray(scale, jnp.float32)
+    return numbers.reshape(numbers.shape + (1,) * (ndim - 1)) if numbers.ndim else numbers
 
 
 def _same_shape(name: str, x: jax.Array, other: str, y: jax.Array) -> None:

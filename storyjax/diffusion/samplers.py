@@ -20,7 +20,7 @@ here to the next timestep of its own list (the same under 'leading' with n <= T/
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import jax
 import jax.numpy as jnp
@@ -60,17 +60,43 @@ class Sampler:
 
 
 class Table(NamedTuple):
-    """One row per step, float32 arrays of shape (steps,)."""
+    """One row per step, float32 arrays of shape (steps,): numpy from `solver_table`, jax scalars inside the scan."""
 
-    timestep: np.ndarray
-    alpha: np.ndarray
-    sigma: np.ndarray
-    p_x: np.ndarray
-    p_out: np.ndarray
-    c_x: np.ndarray
-    c_now: np.ndarray
-    c_before: np.ndarray
-    c_noise: np.ndarray
+    timestep: Any
+    alpha: Any
+    sigma: Any
+    p_x: Any
+    p_out: Any
+    c_x: Any
+    c_now: Any
+    c_before: Any
+    c_noise: Any
+
+
+@overload
+def sample(
+    denoise: Denoise,
+    schedule: Schedule,
+    sampler: Sampler | str,
+    steps: int,
+    latents: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    trajectory: Literal[False] = False,
+) -> jax.Array: ...
+
+
+@overload
+def sample(
+    denoise: Denoise,
+    schedule: Schedule,
+    sampler: Sampler | str,
+    steps: int,
+    latents: jax.Array,
+    key: jax.Array | None = None,
+    *,
+    trajectory: Literal[True],
+) -> tuple[jax.Array, jax.Array]: ...
 
 
 def sample(
@@ -98,7 +124,7 @@ def sample(
         raise StoryjaxError(f"sampler 'ddim' with eta {sampler.eta} draws noise: expected a key, got None; pass key=")
     dtype = latents.dtype
 
-    def step(carry: tuple[jax.Array, ...], row: tuple[Table, jax.Array]):
+    def step(carry: tuple[jax.Array, jax.Array], row: tuple[Table, jax.Array]):
         x, before = carry
         c, index = row
         output = denoise(x.astype(dtype), c.timestep)
@@ -106,7 +132,7 @@ def sample(
             raise StoryjaxError(f"denoise: expected an output of shape {x.shape}, got {output.shape}")
         now = c.p_x * x + c.p_out * output.astype(jnp.float32)
         after = c.c_x * x + c.c_now * now + c.c_before * before
-        if sampler.eta:
+        if key is not None and sampler.eta:
             after += c.c_noise * jax.random.normal(jax.random.fold_in(key, index), x.shape, jnp.float32)
         return (after, now), x.astype(dtype) if trajectory else None
 
@@ -114,7 +140,7 @@ def sample(
     rows = (Table(*(jnp.asarray(column) for column in table)), jnp.arange(steps))
     (final, _), path = jax.lax.scan(step, (start, jnp.zeros_like(start)), rows)
     final = final.astype(dtype)
-    return (final, jnp.concatenate([path, final[None]])) if trajectory else final
+    return final if path is None else (final, jnp.concatenate([path, final[None]]))
 
 
 def solver_table(schedule: Schedule, sampler: Sampler, steps: int) -> tuple[Table, float]:

@@ -59,6 +59,17 @@ def test_a_filter_of_ones_takes_everything_from_the_first_argument():
     np.testing.assert_allclose(freq_mix_3d(low, high, np.ones((5, 8, 6), np.float32)), low, atol=1e-5)
 
 
+def test_the_mixture_shifts_as_the_official_code_does_where_the_filter_is_lopsided():
+    """The box reaches one frequency further down than up, and odd sizes tell the two shifts apart."""
+    low, high = np.asarray(normal(4, (2, 1, 5, 7, 9, 2)))
+    mask = low_pass_filter(FrameInit("box", 0.5, 0.6), 5, 7, 9)
+    axes = (1, 2, 3)
+    spectra = [np.fft.fftshift(np.fft.fftn(x, axes=axes), axes=axes) for x in (low, high)]
+    mixed = spectra[0] * mask[..., None] + spectra[1] * (1 - mask[..., None])
+    expected = np.fft.ifftn(np.fft.ifftshift(mixed, axes=axes), axes=axes).real
+    np.testing.assert_allclose(freq_mix_3d(jnp.asarray(low), jnp.asarray(high), mask), expected, atol=1e-5)
+
+
 def test_the_start_carries_the_mean_of_the_first_frame_and_the_detail_of_the_noise():
     noise = normal(2, (1, 6, 16, 16, 2))
     first = jnp.full((1, 1, 16, 16, 2), 3.0)

@@ -156,6 +156,14 @@ def test_karras_levels_are_straight_in_the_seventh_root(name):
     assert table.timestep[0] == 999
 
 
+def test_karras_levels_span_the_chosen_timesteps_under_euler_and_the_whole_table_under_dpm():
+    schedule = make_schedule(SD)
+    known = np.sqrt(1 / schedule.alphas_cumprod.astype(np.float64) - 1)
+    for name, ends in (("euler", known[[901, 1]]), ("dpm++", known[[999, 0]])):
+        table, _ = solver_table(schedule, Sampler(name, karras=True), 10)
+        np.testing.assert_allclose((table.sigma.astype(np.float64) / table.alpha)[[0, -1]], ends, rtol=1e-5)
+
+
 # ---- exact solutions: Gaussian data N(mean, spread^2) has a known denoiser and a known ODE solution ----
 
 MEAN, SPREAD = 0.7, 0.4
