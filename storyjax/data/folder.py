@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,20 +141,7 @@ def _check_story(path: Path, number: int, story: Any) -> _Story:
     try:
         checked = _Story.model_validate(story, strict=True)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        loc, where = list(first["loc"]), f"'{path}': story {number}"
-        if loc[:1] == ["frames"] and len(loc) > 1:
-            where, fields = f"{where}, frame {loc[1] + 1}", list(_Frame.model_fields)
-        else:
-            fields = list(_Story.model_fields)
-        field = loc[-1]
-        if first["type"] == "missing":
-            raise StoryjaxError(
-                f"{where} has no '{field}'; every {'frame' if 'frame ' in where else 'story'} needs one"
-            ) from None
-        if first["type"] == "extra_forbidden":
-            raise StoryjaxError(f"{where}: unknown field '{field}'{nearest(str(field), fields)}") from None
-        raise StoryjaxError(f"{where}: field '{field}': {first['msg']}, got {first['input']!r}") from None
+        raise StoryjaxError(_told(f"'{path}': story {number}", error.errors()[0])) from None
     for f, frame in enumerate(checked.frames, start=1):
         for field in ("sentence", "image"):
             if not getattr(frame, field).strip():
@@ -161,6 +149,22 @@ def _check_story(path: Path, number: int, story: Any) -> _Story:
                     f"'{path}': {_called(number, checked)}, frame {f} has an empty '{field}'; every frame needs one"
                 )
     return checked
+
+
+def _told(where: str, error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence: where it is, what was expected, what came."""
+    place, kind, model = list(error["loc"]), "story", _Story
+    if place[:1] == ["frames"] and len(place) > 1:
+        where, kind, model = f"{where}, frame {place[1] + 1}", "frame", _Frame
+    field = next((part for part in reversed(place) if isinstance(part, str)), None)
+    if field is None or (error["type"] == "model_type"):
+        needs = {"story": "'frames'", "frame": "'image' and 'sentence'"}[kind]
+        return f"{where}: expected an object with {needs}, got {error['input']!r}"
+    if error["type"] == "missing":
+        return f"{where} has no '{field}'; every {kind} needs one"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown field '{field}'{nearest(field, list(model.model_fields))}"
+    return f"{where}: field '{field}': {error['msg']}, got {error['input']!r}"
 
 
 def _of_split(where: str, stories: list[_Story], split: str) -> list[tuple[int, _Story]]:

@@ -52,7 +52,9 @@ def picture_size(path: Path, what: str = "") -> Size:
     try:
         with Image.open(path) as opened:
             width, height = opened.size
-            turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)  # EXIF orientations with swapped sides
+            exif = Image.Exif()
+            exif.load(opened.info.get("exif", b""))  # opened.getexif() would decode a whole PNG
+            turned = exif.get(0x0112, 1) in (5, 6, 7, 8)  # orientations that swap the sides
             return (width, height) if turned else (height, width)
     except FileNotFoundError:
         raise StoryjaxError(f"{what} does not exist; check the path") from None

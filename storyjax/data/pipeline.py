@@ -108,6 +108,7 @@ def _reading(threads: int, size: int) -> "grain.ReadOptions":
 class Batches:
     """An endless iterator of batches with a state: `next(batches)`, `get_state()`, `set_state(state)`, `close()`.
 
+    Also a context manager that closes it.
     `stories` is the number of stories of all processes that `__next__` has given so far.
     """
 
@@ -126,16 +127,25 @@ class Batches:
         self._elements, self._shuffle, self._threads, self._workers = elements, shuffle, threads, workers
         self._process, self._local = (process_index, process_count), _local_size(batch_size, process_count)
         self.batch_size, self.seed, self.stories = batch_size, seed, start
-        self._iterator: Any = None  # started by the first __next__, so that set_state before it costs nothing
-        self._release: Any = None
+        self._running: list[
+            Any
+        ] = []  # the grain iterator; started by the first __next__, set_state before it costs nothing
+        # Also at interpreter exit: grain's threads and workers stop quietly only while its modules are still there.
+        weakref.finalize(self, _stop, self._running)
 
     def __iter__(self) -> "Batches":
         return self
 
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def __next__(self) -> Batch:
-        if self._iterator is None:
-            self._open()
-        batch = next(self._iterator)
+        if not self._running:
+            self._running.append(self._start())
+        batch = next(self._running[0])
         self.stories += self.batch_size
         return batch
 
@@ -166,11 +176,9 @@ class Batches:
 
     def close(self) -> None:
         """Stop threads and workers; the next `__next__` starts them again."""
-        if self._release is not None:
-            self._release()
-        self._iterator = self._release = None
+        _stop(self._running)
 
-    def _open(self) -> None:
+    def _start(self) -> Iterator[Batch]:
         import grain
 
         index, count = self._process
@@ -182,9 +190,12 @@ class Batches:
             # Workers come before the batching: elements are dealt out and collected in turn, which keeps their order.
             options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2 * self._local)
             stream = stream.mp_prefetch(options)
-        self._iterator = iter(stream.batch(self._local, drop_remainder=True))
-        # Also at interpreter exit, while grain can still stop its threads and workers quietly.
-        self._release = weakref.finalize(self, self._iterator.close)
+        return iter(stream.batch(self._local, drop_remainder=True))
+
+
+def _stop(running: list[Any]) -> None:
+    while running:
+        running.pop().close()
 
 
 class _Elements:

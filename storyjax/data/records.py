@@ -9,7 +9,7 @@ import functools
 import hashlib
 import io
 import json
-import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from PIL import Image
 
 from storyjax.config import nearest
 from storyjax.data import folder
+from storyjax.data.build import default_data_dir
 from storyjax.data.images import Size, as_size, fit_boxes, fit_picture, read_picture
 from storyjax.data.labels import labels_from_features
 from storyjax.data.source import StorySource, StoryTable, settle_frames
@@ -40,9 +41,9 @@ def open_source(
 
     `name_or_folder`: a dataset built by `storyjax data build` ("cartoon_stories", "cartoon_stories/px64"), the folder
     of a built dataset (with `dataset_info.json`), or the user's own folder with `stories.json`. `split`: "train",
-    "test", "train[:100]" (slices for built datasets only). `data_dir`: where built datasets lie (default:
-    `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`). `size`: pixels, one number or (H, W); pictures of another size are
-    resized and centre-cropped (`storyjax.data.images`). `frames`: use the first `frames` frames of every story.
+    "test", "train[:100]" (slices for built datasets only). `data_dir`: where built datasets lie, default as for building.
+    `size`: pixels, one number or (H, W); pictures of another size are resized and centre-cropped
+    (`storyjax.data.images`). `frames`: use the first `frames` frames of every story.
 
     Errors: dataset not built (naming the command), unknown split, and everything the stories themselves can do wrong.
     """
@@ -56,28 +57,25 @@ def open_source(
     return RecordSource(_built_folder(str(name_or_folder), data_dir), split, size=size, frames=frames)
 
 
-def default_data_dir() -> Path:
-    """Where built datasets lie unless told otherwise: TFDS's own place."""
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-
-
 def _built_folder(name: str, data_dir: str | Path | None) -> Path:
     """The newest built version of dataset `name` (`name`, `name/config` or `name/config/version`)."""
     base = Path(data_dir).expanduser() if data_dir else default_data_dir()
     root = base / name
-    built = [found.parent for depth in ("", "*/", "*/*/") for found in root.glob(f"{depth}dataset_info.json")]
+    found = [path.parent for depth in ("", "*/", "*/*/") for path in root.glob(f"{depth}dataset_info.json")]
+    built = [path for path in found if re.fullmatch(r"\d+\.\d+\.\d+", path.name)]  # no half-built or set-aside folders
     if not built:
+        dataset, *config = name.split("/")
+        command = f"storyjax data build {dataset}" + (f" --config {config[0]}" if config else "")
         raise StoryjaxError(
-            f"dataset '{name}' is not built in '{base}'; build it with `storyjax data build {name.split('/')[0]}`, "
-            "or give the folder of your own stories"
+            f"dataset '{name}' is not built in '{base}'; build it with `{command}`, or give the folder of your own stories"
         )
-    configs = sorted({str(found.parent.relative_to(base)) for found in built if found != root})
+    configs = sorted({str(path.parent.relative_to(base)) for path in built})
     if len(configs) > 1:
         configs = [config for config in configs if config == f"{name}/{_default_config(root)}"] or configs
     if len(configs) > 1:
         raise StoryjaxError(f"dataset '{name}' is built in several configurations, name one: {', '.join(configs)}")
-    chosen = [found for found in built if found == root or str(found.parent.relative_to(base)) == configs[0]]
-    return max(chosen, key=lambda found: [int(part) if part.isdigit() else -1 for part in found.name.split(".")])
+    chosen = [path for path in built if str(path.parent.relative_to(base)) == configs[0]]
+    return max(chosen, key=lambda path: [int(part) for part in path.name.split(".")])
 
 
 def _default_config(root: Path) -> str | None:
@@ -109,7 +107,9 @@ class RecordSource(StorySource):
         if split.split("[")[0] not in known:
             raise StoryjaxError(f"dataset '{builder.info.name}' has no split '{split}'{nearest(split, known)}")
         if "frames" not in builder.info.features:
-            raise StoryjaxError(f"'{path}' holds no stories: its records have {', '.join(builder.info.features)}, not frames")
+            raise StoryjaxError(
+                f"'{path}' holds no stories: its records have {', '.join(builder.info.features)}, not frames"
+            )
         try:
             self._records = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
         except (NotImplementedError, ValueError) as error:

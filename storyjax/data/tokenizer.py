@@ -114,11 +114,11 @@ def _warn_cut(tokenizer: "CLIPTokenizer", sentences: list[str], length: int, mos
     for sentence in sentences[:most]:
         encoded = tokenizer(sentence, return_offsets_mapping=True, truncation=False, verbose=False)
         start = encoded["offset_mapping"][length - 1][0]
-        lines.append(f"{sentence[:start]!r} keeps, {sentence[start:]!r} is cut ({len(encoded['input_ids'])} tokens)")
-    more = f"; and {len(sentences) - most} more sentences" if len(sentences) > most else ""
+        lines.append(f"{sentence[start:]!r} of {sentence!r} ({len(encoded['input_ids'])} tokens)")
+    more = f"; and of {len(sentences) - most} more sentences" if len(sentences) > most else ""
     plural = "sentence is" if len(sentences) == 1 else "sentences are"
     warnings.warn(
-        f"{len(sentences)} {plural} over the limit of {length} tokens: {'; '.join(lines)}{more}; say it in fewer words",
+        f"{len(sentences)} {plural} over the limit of {length} tokens, cut off: {'; '.join(lines)}{more}; use fewer words",
         TokensCutWarning,
         stacklevel=3,
     )

@@ -123,7 +123,8 @@ def test_a_source_travels_to_worker_processes(source):
 
 def test_a_dataset_that_is_not_built_names_the_command(tmp_path):
     with pytest.raises(
-        StoryjaxError, match=r"'cartoon_stories/px64' is not built in .*storyjax data build cartoon_stories`"
+        StoryjaxError,
+        match=r"'cartoon_stories/px64' is not built in .*storyjax data build cartoon_stories --config px64`",
     ):
         open_source("cartoon_stories/px64", data_dir=tmp_path)
 
@@ -152,7 +153,7 @@ def test_several_configurations_need_a_choice_or_a_default(data_dir, tmp_path):
 
 
 def test_the_newest_version_is_taken(data_dir, tmp_path):
-    for version in ("1.9.0", "1.10.0"):
+    for version in ("1.9.0", "1.10.0", "1.10.0.incompleteA1B2"):
         (tmp_path / "world" / version).parent.mkdir(exist_ok=True)
         (tmp_path / "world" / version).symlink_to(data_dir / "tiny_stories" / "1.0.0")
     assert open_source("world", data_dir=tmp_path).path.name == "1.10.0"
