@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from storyjax.config import nearest
-from storyjax.diffusion.samplers import Sampler
+from storyjax.diffusion.samplers import Name, Sampler
 from storyjax.diffusion.schedule import ScheduleConfig
 from storyjax.errors import StoryjaxError
 
 _KINDS = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _PREDICTIONS = {"epsilon": "epsilon", "v_prediction": "v"}
-_SAMPLERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler"}
+_SAMPLERS: dict[Name, str] = {
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+}
 # (spacing, set_alpha_to_one, clip_sample) meant by a file that does not name them.
 _DEFAULTS = {
     "DDIMScheduler": ("leading", True, True),
@@ -73,7 +77,7 @@ def from_diffusers(mapping: Mapping[str, Any]) -> ScheduleConfig:
 
 def sampler_from_diffusers(mapping: Mapping[str, Any]) -> Sampler:
     """The sampler a `scheduler_config.json` names; DDIM for the classes without a counterpart here (PNDM, DDPM)."""
-    names = {theirs: ours for ours, theirs in _SAMPLERS.items()}
+    names: dict[Any, Name] = {theirs: ours for ours, theirs in _SAMPLERS.items()}
     name = names.get(mapping.get("_class_name", "DDIMScheduler"), "ddim")
     return Sampler(name, karras=name != "ddim" and bool(mapping.get("use_karras_sigmas", False)))
 
