@@ -25,7 +25,7 @@ def read_group(sentence: str, before: tuple[str, ...]) -> tuple[str, ...]:
             group.append(word)
         elif word.lower() in ("she", "he"):
             assert not group, f"{word!r} after somebody was named could be either: {sentence}"
-            assert len(before) == 1 and PRONOUN[before[0]] == word.lower(), (
+            assert [PRONOUN[name] for name in before] == [word.lower()], (
                 f"{word!r} has no single owner in {before}: {sentence}"
             )
             group.append(before[0])
@@ -53,7 +53,7 @@ def test_place_and_weather_hold_until_new_ones_are_told(stories):
         place = weather = None
         for frame in story.frames:
             told = [entry.name for entry in PLACES if said(frame.sentence, entry.at + entry.to)]
-            assert len(told) <= 1 and frame.names_place == bool(told), frame.sentence
+            assert len(told) == frame.names_place, frame.sentence
             place = told[0] if told else place
             sky = [entry.name for entry in WEATHERS if said(frame.sentence, entry.opening + entry.change)]
             assert len(sky) <= 1, frame.sentence
@@ -81,7 +81,8 @@ def test_later_frames_lean_on_earlier_ones(stories):
     sizes = collections.Counter(len(frame.scene.characters) for frame in frames)
     assert 0.4 <= nameless <= 0.5
     assert 0.3 <= sum(frame.names_place for frame in frames) / len(frames) <= 0.5
-    assert sizes.keys() == {1, 2, 3} and sizes[1] > sizes[2] > sizes[3] > 0.06 * len(frames)
+    assert sizes.keys() == {1, 2, 3}
+    assert sizes[1] > sizes[2] > sizes[3] > 0.06 * len(frames)
     assert all(story.frames[0].names_characters and story.frames[0].names_place for story in stories)
 
 
@@ -106,7 +107,8 @@ def content(story) -> tuple:
 def test_no_story_is_told_twice_within_or_across_splits(stories):
     assert len({content(story) for story in stories}) == len(stories)
     numbers = [story_number(split, index) for split in SPLIT_RANGE for index in range(3000)]
-    assert len(set(numbers)) == len(numbers) and max(numbers) < STORIES
+    assert len(set(numbers)) == len(numbers)
+    assert max(numbers) < STORIES
     assert max(span.stop for span in SPLIT_RANGE.values()) <= STORIES
 
 

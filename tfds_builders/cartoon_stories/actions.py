@@ -117,7 +117,7 @@ def _bed_back(pen: Pen, slots: tuple[Slot, ...]) -> None:
     pen.box(left, top, right, 0.97, "#a9632f", 0.06)
     pen.box(left + 0.035, top + 0.035, right - 0.035, 0.9, "#c98245", 0.04)
     for slot in slots:
-        wide = 0.42 * slot.height
+        wide = (0.42 if len(slots) == 1 else 0.31) * slot.height
         pen.box(slot.x - wide, 0.52, slot.x + wide, 0.74, "#ffffff", 0.055)
 
 
@@ -351,7 +351,7 @@ STAGINGS: dict[str, Staging] = {
         shadow=False,
     ),
     "sleep": Staging(
-        _row(_MIDDLE, 1.04, (0.62, 0.6, 0.54)),
+        _row(_MIDDLE, 1.0, (0.62, 0.6, 0.52)),
         lambda i: Pose((-0.2, -0.3), (0.2, -0.3), "closed", tail=False),
         _bed_back,
         front=_bed_front,
@@ -364,7 +364,7 @@ STAGINGS: dict[str, Staging] = {
         prop=_guitar,
     ),
     "drive_car": Staging(
-        _row(((0.43,), (0.25, 0.56), (0.16, 0.44, 0.7)), 0.96, (0.64, 0.58, 0.5)),
+        _row(((0.43,), (0.25, 0.56), (0.16, 0.44, 0.7)), 0.925, (0.64, 0.57, 0.49)),
         lambda i: Pose((-0.3, -0.52), (0.31, -0.54)),
         _car_back,
         front=_car_front,

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tfds_builders.cartoon_stories.drawing import boxes_of, draw_pictures
 from tfds_builders.cartoon_stories.grammar import Frame, plan_story
 from tfds_builders.cartoon_stories.world import LABELS
+from tfds_builders.ordered import OrderedBuilder
 
 MOST = 3  # characters in a frame; shorter lists are padded with -1: lists inside lists would need TensorFlow
 CHUNK = 16  # stories a drawing process makes at a time
@@ -88,7 +89,7 @@ def draw_stories(split: str, count: int, size: int, processes: int) -> Iterator[
             yield from waiting.popleft().result()
 
 
-class CartoonStories(tfds.core.GeneratorBasedBuilder):
+class CartoonStories(OrderedBuilder):
     """Five-frame stories of eight friends, drawn from a plan, with the truth of every frame.
 
     Args:
@@ -112,7 +113,6 @@ class CartoonStories(tfds.core.GeneratorBasedBuilder):
     ]
 
     def __init__(self, *, processes: int | None = None, **kwargs):
-        kwargs.setdefault("file_format", "array_record")
         self._processes = processes
         super().__init__(**kwargs)
 
