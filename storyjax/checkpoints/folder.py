@@ -116,6 +116,11 @@ def model_index(folder: str | Path) -> dict[str, Any]:
     return content
 
 
+def read_extra(folder: str | Path, name: str) -> Any:
+    """The content of a JSON file of the model folder, by its relative path."""
+    return _read_json(Path(folder) / name)
+
+
 def model_hash(folder: str | Path) -> str:
     """SHA-256 (hex) over the components' weight files, in the order of their names."""
     folder, digest = Path(folder), hashlib.sha256()
@@ -163,7 +168,7 @@ def _write_json(file: Path, value: Any) -> None:
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> Any:
     if not file.is_file():
         raise StoryjaxError(f"the model folder is not whole: '{file}' is missing")
     try:
