@@ -12,7 +12,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,17 +69,24 @@ def build_cache(
 
     `encode_fn` gets batches of `spec` (all of one shape: the last is filled up) and returns arrays (B, ...) by name; each is
     stored as `<name>.npy` (N, ...) of `dtype`. Names in `means` are not stored; their mean over all stories is, in
-    float64. `fingerprint` (JSON values) names what the encoder depends on, e.g. `{"vae": weights_hash(params)}`; the
+    float64. `fingerprint` (JSON values) names all the encoder depends on, e.g. `{"vae": weights_hash(params)}`; the
     source's own is added. A cache that fits is left as it is; one that does not is an error, or replaced with `rebuild`.
     In a run of several processes one of them builds, the others wait.
 
     Errors: stale cache, values that `dtype` cannot hold, full disk (what is there is kept, the same call goes on).
     """
     folder = Path(folder)
-    wanted = {"source": source.fingerprint(), **json.loads(json.dumps(fingerprint)), "dtype": np.dtype(dtype).name}
-    if folder.exists() and not rebuild:
-        _check_fingerprint(folder, _read_note(folder)["fingerprint"], wanted, "; or pass rebuild=True to replace it")
-        return folder
+    made = {"dtype": np.dtype(dtype).name, "means": list(means)}
+    wanted = {"source": source.fingerprint(), **json.loads(json.dumps(fingerprint)), **made}
+    if folder.exists():
+        try:
+            _check_fingerprint(
+                folder, _read_note(folder)["fingerprint"], wanted, "; or pass rebuild=True to replace it"
+            )
+            return folder
+        except StoryjaxError:
+            if not rebuild:
+                raise
     writer = _Writer(folder.with_name(f"{folder.name}.partial"), wanted, len(source), tuple(means), np.dtype(dtype))
     batches = iterate_once(
         source,
@@ -95,23 +102,29 @@ def build_cache(
         process_count=1,
     )
     bar = tqdm(total=len(source), initial=writer.done, unit="story", desc=f"cache {folder.name}", disable=not progress)
-    try:
-        with bar:
-            for number, batch in enumerate(batches, start=1):
-                stories = int((batch["index"] >= 0).sum())
-                writer.append({name: np.asarray(value)[:stories] for name, value in encode_fn(batch).items()}, stories)
+    with bar, contextlib.closing(writer):
+        for number, batch in enumerate(batches, start=1):
+            stories = int((batch["index"] >= 0).sum())
+            encoded = {name: np.asarray(value)[:stories] for name, value in encode_fn(batch).items()}
+            with _told_full_disk(writer):
+                writer.append(encoded, stories)
                 if number % _SAVE_EVERY == 0:
                     writer.save()
-                bar.update(stories)
-        writer.finish(folder)
+            bar.update(stories)
+        with _told_full_disk(writer):
+            writer.finish(folder)
+    return folder
+
+
+@contextlib.contextmanager
+def _told_full_disk(writer: "_Writer") -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StoryjaxError(
-            f"cannot write the cache '{folder}' ({error.strerror or error}); {writer.done} of {len(source)} stories are kept, "
-            "make room and run the same again"
+            f"cannot write the cache '{writer.folder}' ({error.strerror or error}); {writer.done} of {writer.stories} stories "
+            "are kept, make room and run the same again"
         ) from error
-    finally:
-        writer.close()
-    return folder
 
 
 class _Writer:
@@ -143,7 +156,8 @@ class _Writer:
             note = json.loads((self.folder / "progress.json").read_text())
         except (OSError, json.JSONDecodeError):
             return None
-        return note if note["fingerprint"] == self.fingerprint and note["means"] == list(self.means) else None
+        whole = all((self.folder / f"{name}.npy").is_file() for name in note["shapes"])
+        return note if whole and note["fingerprint"] == self.fingerprint else None
 
     def append(self, arrays: Mapping[str, np.ndarray], stories: int) -> None:
         for name, value in arrays.items():
@@ -209,7 +223,7 @@ class _Writer:
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         sums = {name: total.tolist() for name, total in self.sums.items()}
-        content = {"fingerprint": self.fingerprint, "means": list(self.means), "sums": sums, **content}
+        content = {"fingerprint": self.fingerprint, "sums": sums, **content}
         partial = self.folder / f"{name}.new"
         partial.write_text(json.dumps(content, indent=1))
         os.replace(partial, self.folder / name)
@@ -227,11 +241,8 @@ class CachedSource(StorySource):
     def __init__(self, base: StorySource, folder: str | Path, fingerprint: Mapping[str, Any]):
         self.base, self.folder = base, Path(folder)
         note = _read_note(self.folder)
-        wanted = {
-            "source": base.fingerprint(),
-            **json.loads(json.dumps(fingerprint)),
-            "dtype": note["fingerprint"].get("dtype"),
-        }
+        made = {name: note["fingerprint"].get(name) for name in ("dtype", "means")}
+        wanted = {"source": base.fingerprint(), **json.loads(json.dumps(fingerprint)), **made}
         _check_fingerprint(
             self.folder, note["fingerprint"], wanted, "; or build it again with build_cache(..., rebuild=True)"
         )
