@@ -1,8 +1,10 @@
 """A work directory belongs to one configuration: `config.json` in it says which."""
 
+import fcntl
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,21 @@ def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = ())
             return
     workdir.mkdir(parents=True, exist_ok=True)
     write_beside(path, json.dumps(config, indent=2) + "\n")
+
+
+@contextmanager
+def locked(workdir: str | Path) -> Iterator[None]:
+    """Keep a second training out of the work directory; the system frees the lock when the process ends, however it ends."""
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoryjaxError(
+                f"another training is running in '{workdir}'; wait for it, stop it, or take another work directory"
+            ) from None
+        yield
 
 
 def differences(stored: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:

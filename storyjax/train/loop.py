@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from storyjax.checkpoints.manager import FOLDER, Checkpoints
-from storyjax.checkpoints.workdir import claim
+from storyjax.checkpoints.workdir import claim, locked
 from storyjax.config import to_json
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import count
@@ -78,6 +78,7 @@ def train(
         workdir = Path(workdir)
         stack.enter_context(_disk_errors(workdir))
         whole, free_fields = _whole_config(config_json, config)
+        stack.enter_context(locked(workdir))
         claim(workdir, whole, [*free_fields, *free])
 
         # ================= state: work directory, given parameters, scratch =================
@@ -103,7 +104,12 @@ def train(
         row: dict[str, Any] = {}
         stop = stack.enter_context(StopSignals())
 
+        saved = step
+
         def save() -> None:
+            nonlocal saved
+            if saved == step:
+                return
             info = {"step": step, "examples_seen": examples_seen, "train_seconds": spent, "seed": config.seed}
             info |= {
                 "data": batches.get_state(),
@@ -111,6 +117,7 @@ def train(
                 "config_fingerprint": _fingerprint(whole),
             }
             checkpoints.save(step, state, info)
+            saved = step
 
         # ================= the loop =================
         compiled, shapes, pending, loss = None, None, None, None
@@ -163,22 +170,28 @@ def train(
             if due["save"]:
                 save()
 
-            # ----- sample
-            if due["sample"]:
-                folder = workdir / "samples" / f"step_{step:08d}"
-                folder.mkdir(parents=True, exist_ok=True)
-                task.sample(ema_params(state), folder, step)
-                report.pictures(step, folder)
+            try:
+                # ----- sample
+                if due["sample"]:
+                    folder = workdir / "samples" / f"step_{step:08d}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    task.sample(ema_params(state), folder, step)
+                    report.pictures(step, folder)
 
-            # ----- evaluate
-            if due["evaluate"]:
-                found = {f"eval/{name}": float(value) for name, value in task.evaluate(ema_params(state), step).items()}
-                report.log(step, {"examples_seen": examples_seen} | found)
-                row |= found
+                # ----- evaluate
+                if due["evaluate"]:
+                    found = task.evaluate(ema_params(state), step)
+                    found = {f"eval/{name}": float(value) for name, value in found.items()}
+                    report.log(step, {"examples_seen": examples_seen} | found)
+                    row |= found
+            except Exception:  # not the training's fault: keep the steps made since the last save
+                with contextlib.suppress(StoryjaxError):
+                    save()
+                raise
             clock, counted = time.monotonic(), 0
 
         # ================= the end =================
-        if stop.name and step % config.save_every and step < config.steps and compiled is not None:
+        if stop.name:
             if pending:
                 _settle(pending, checkpoints)
                 spent += time.monotonic() - clock

@@ -52,8 +52,9 @@ class Window:
         self._total = self._kind.empty().replace(**averages)
 
     def _prepare(self, names: list[str]) -> None:
-        if self._kind is not None:
+        if names == self._names:
             return
+        self._total = None  # a resumed window of a loss that has other metrics now
         # Field names of a clu collection must be identifiers; metric names may hold slashes.
         self._names = names
         fields = {f"m{i}": metrics.Average.from_output(f"m{i}") for i in range(len(names))}

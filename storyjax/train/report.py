@@ -60,7 +60,7 @@ class Report:
         with self._curve.open("a") as file:
             file.write(json.dumps({name: _finite(value) for name, value in row.items()}) + "\n")
         numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "step"}
-        if self._boards:
+        if self._boards and numbers:
             self._boards.write_scalars(step, numbers)
         if self._bar.disable and "loss" in row:
             spent = time.monotonic() - self._began
@@ -71,7 +71,8 @@ class Report:
             )
 
     def pictures(self, step: int, folder: Path) -> None:
-        """The sample strips that the task wrote, into TensorBoard."""
+        """The sample strips that the task wrote: their folder into the log, the pictures into TensorBoard."""
+        self.log(step, {"samples": str(folder.relative_to(self.workdir))})
         if self._boards:
             for path in sorted(folder.glob("*.png")):
                 with Image.open(path) as picture:

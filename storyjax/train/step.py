@@ -68,7 +68,7 @@ def make_step(
         grads, values = accumulated(params, frozen, batch, key)
         updates, opt = optimizer.update(grads, train["opt"], params)
         params, _ = split(task.project(merge(optax.apply_updates(params, updates), frozen)), task.frozen)
-        shadow = ema.update(state["ema"], params, ema.decay_at(config.ema, count))
+        shadow = ema.update(state["ema"], params, ema.rate(config.ema, count))
         values = values | {
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storyjax.checkpoints.workdir import claim, differences, write_beside
+from storyjax.checkpoints.workdir import claim, differences, locked, write_beside
 from storyjax.errors import StoryjaxError
 
 CONFIG = {"model": {"width": 8, "scales": [1, 2]}, "steps": 10}
@@ -56,3 +56,10 @@ def test_write_beside_leaves_no_other_file(tmp_path: Path):
     (tmp_path / "a.txt").write_text("old")
     write_beside(tmp_path / "a.txt", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "new")]
+
+
+def test_a_second_training_is_kept_out_until_the_first_has_ended(tmp_path: Path):
+    with locked(tmp_path / "run"), pytest.raises(StoryjaxError, match="another training is running in"):
+        locked(tmp_path / "run").__enter__()
+    with locked(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()

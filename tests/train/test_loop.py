@@ -287,3 +287,14 @@ def test_a_full_disk_outside_the_checkpoints_is_one_sentence(tmp_path: Path):
     with pytest.raises(StoryjaxError, match=r"the disk is full while writing to .*checkpoints there are intact"):
         run(tmp_path, dataclasses.replace(CONFIG, sample_every=4), task=tiny_task(sample=sample))
     assert saved(tmp_path) == [4]
+
+
+@pytest.mark.parametrize("what", ["sample", "evaluate"])
+def test_steps_since_the_last_save_survive_a_failing_sample_or_evaluation(tmp_path: Path, what: str):
+    def fail(*arguments):
+        raise RuntimeError("no such font")
+
+    config = dataclasses.replace(CONFIG, **{f"{what}_every": 6})
+    with pytest.raises(RuntimeError, match="no such font"):
+        run(tmp_path, config, task=tiny_task(**{what: fail}))
+    assert saved(tmp_path) == [4, 6]
