@@ -1,0 +1,38 @@
+"""Signals ask to stop; a second one insists."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from storyjax.train.signals import StopSignals
+
+
+def test_the_first_ctrl_c_is_noted_and_the_second_interrupts():
+    with pytest.raises(KeyboardInterrupt), StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.name == "SIGINT"
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second Ctrl-C did nothing")
+
+
+def test_the_handlers_from_before_come_back():
+    before = [signal.getsignal(number) for number in StopSignals.HANDLED]
+    with StopSignals() as stop:
+        assert [signal.getsignal(number) for number in StopSignals.HANDLED] != before
+    assert [signal.getsignal(number) for number in StopSignals.HANDLED] == before
+    assert stop.name is None
+
+
+def test_training_in_a_thread_leaves_the_handlers_alone():
+    before, seen = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with StopSignals() as stop:
+            seen.extend([signal.getsignal(signal.SIGTERM), stop.name])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before, None]
