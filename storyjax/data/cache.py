@@ -42,7 +42,7 @@ def weights_hash(params: Mapping[str, Any]) -> str:
         else:
             array = np.ascontiguousarray(value)
             digest.update(f"{path}:{array.dtype}:{array.shape};".encode())
-            digest.update(array.view(np.uint8).reshape(-1) if array.ndim else array.tobytes())
+            digest.update(array.reshape(-1).view(np.uint8).data)
 
     add("", params)
     return digest.hexdigest()
@@ -279,10 +279,10 @@ class CachedSource(StorySource):
 
     def __getstate__(self) -> dict[str, Any]:
         """For worker processes: files are opened again there (a pickled memory map would carry all its data)."""
-        return {name: value for name, value in self.__dict__.items() if name != "_arrays"}
+        return {name: value for name, value in vars(self).items() if name != "_arrays"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._open()
 
 

@@ -48,8 +48,8 @@ def train_tokenizer(
     `<|endoftext|>` (also the padding). `vocab_size` is an upper bound: `len(tokenizer)` may be smaller. `max_length` (L,
     start and end included) is written as `model_max_length`. The same sentences give the same files.
     """
-    folder, alphabet = Path(folder), _byte_alphabet()
-    fixed = 2 * len(alphabet) + 2
+    folder, symbols = Path(folder), _byte_symbols()
+    fixed = len(symbols) + 2
     if folder.exists():
         raise StoryjaxError(f"tokenizer folder '{folder}' exists; remove it or choose another")
     if vocab_size < fixed:
@@ -59,7 +59,7 @@ def train_tokenizer(
     counts = _word_counts(backend, sentences)
     if not counts:
         raise StoryjaxError("no words to learn a tokenizer from; expected sentences with text")
-    vocab = {token: i for i, token in enumerate([*alphabet, *(byte + WORD_END for byte in alphabet)])}
+    vocab = {symbol: i for i, symbol in enumerate(symbols)}
     merges: list[tuple[str, str]] = []
     for left, right in _learn_merges(counts, vocab_size, min_count):
         if left + right not in vocab and len(vocab) + 2 >= vocab_size:
@@ -138,11 +138,13 @@ def _check_length(length: int) -> None:
         )
 
 
-def _byte_alphabet() -> list[str]:
-    """The 256 printable characters that stand for bytes, in CLIP's order (id 0 is '!')."""
+def _byte_symbols() -> list[str]:
+    """What every text can be written in, in CLIP's order: 256 characters that stand for bytes (id 0 is '!'), then the
+    same 256 as the end of a word."""
     from tokenizers.pre_tokenizers import ByteLevel
 
-    return sorted(ByteLevel.alphabet())
+    alphabet = sorted(ByteLevel.alphabet())
+    return alphabet + [byte + WORD_END for byte in alphabet]
 
 
 def _clip_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
@@ -165,11 +167,14 @@ def _learn_merges(counts: Counter, vocab_size: int, min_count: int) -> list[tupl
 
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # words come split and byte-mapped: no white space inside
+    # All symbols are named beforehand, in order: equally common pairs are ranked by the symbols' ids, which the trainer
+    # would otherwise give out in the random order of a hash table.
+    symbols = _byte_symbols()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_count,
         show_progress=False,
-        initial_alphabet=_byte_alphabet(),
+        special_tokens=symbols,
         end_of_word_suffix=WORD_END,
     )
     learner.train_from_iterator((" ".join([word] * times) for word, times in sorted(counts.items())), trainer)

@@ -83,9 +83,11 @@ def test_upper_case_and_white_space_do_not_matter(tokenizer):
 
 
 def test_the_same_sentences_give_the_same_files(folder, tmp_path):
-    train_tokenizer(iter(SENTENCES), tmp_path / "again", vocab_size=2000, max_length=LENGTH)
-    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    for attempt in range(12):  # many pairs are equally common here: their order must not be chance
+        again = tmp_path / str(attempt)
+        train_tokenizer(iter(SENTENCES), again, vocab_size=2000, max_length=LENGTH)
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+            assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,7 +101,7 @@ def test_any_text_is_written_and_read_back(tokenizer, text):
     assert "".join(read_back.split()) == "".join(pieces.split())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(FREE_TEXT, min_size=1, max_size=4), st.integers(3, 20))
 def test_rows_are_whole_or_cut_with_a_warning(tokenizer, texts, length):
     with warnings.catch_warnings(record=True) as caught:
@@ -123,7 +125,7 @@ def test_the_warning_gives_the_exact_cut_text(tokenizer):
     assert caught[0].filename == __file__
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.sampled_from(["Pip", "runs", "ZOË", "x" * 9, "42", "🥒", "e\u0301té"]), min_size=4, max_size=9),
     st.sampled_from(" \n\t"),
