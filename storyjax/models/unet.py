@@ -139,7 +139,7 @@ class UNet(nnx.Module):
     follows the sizes of the skip connections.
     """
 
-    def __init__(self, config: UNetConfig, *, slots: Slots = Slots(), rngs: Any):  # noqa: B008 (frozen value)
+    def __init__(self, config: UNetConfig, *, slots: Slots = Slots(), rngs: Any):
         widths, first, last = config.block_out_channels, config.block_out_channels[0], config.block_out_channels[-1]
         levels, layers = len(widths), config.layers_per_block
         self.config = config

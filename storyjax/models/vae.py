@@ -157,3 +157,13 @@ class AutoencoderKL(nnx.Module):
     def decode(self, latents: jax.Array) -> jax.Array:
         """Unscaled latents to images in about [-1, 1]."""
         return self.decoder(self.post_quant_conv(latents))
+
+
+def to_unit(images: jax.Array) -> jax.Array:
+    """uint8 in 0..255 to float32 in [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def to_bytes(images: jax.Array) -> jax.Array:
+    """[-1, 1] to uint8, rounded."""
+    return jnp.round(jnp.clip(images.astype(jnp.float32) * 127.5 + 127.5, 0, 255)).astype(jnp.uint8)

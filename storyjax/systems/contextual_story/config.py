@@ -19,6 +19,9 @@ class ContextualStoryConfig:
     contextualizer_heads: int = 8
     contextualizer_positions: int = 1024  # rows of its position table, at least the number of text tokens
     first_frame: str = "none"
+    alpha_start: float = (
+        1.0  # of the temporal gates: 1 begins as the pretrained 2D UNet, less where nothing is pretrained
+    )
 
     def __post_init__(self) -> None:
         if self.first_frame not in FIRST_FRAME_MODES:

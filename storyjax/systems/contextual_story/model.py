@@ -68,14 +68,16 @@ class ContextualStory(nnx.Module):
         motion: jax.Array,
         first_frame: jax.Array | None = None,
     ) -> jax.Array:
-        """latents (B, F, H, W, C), timesteps (B,) or scalar, context (B, F, L, C_text), motion (B or 1, F - 1).
+        """latents (B, F, H, W, C), timesteps (), (B,) or (B, F), context (B, F, L, C_text), motion (B or 1, F - 1).
 
         Story continuation passes latents of frames 1 .. F-1 and first_frame (B, H, W, C); the result has F-1 frames too.
         """
         if first_frame is not None:
             latents = jnp.concatenate([first_frame[:, None].astype(latents.dtype), latents], axis=1)
         batch, frames = latents.shape[:2]
-        timesteps = jnp.repeat(jnp.broadcast_to(timesteps, (batch,)), frames)
+        timesteps = jnp.asarray(timesteps)
+        timesteps = timesteps[:, None] if timesteps.ndim == 1 else timesteps
+        timesteps = jnp.broadcast_to(timesteps, (batch, frames)).reshape(-1)
         motion = jnp.broadcast_to(motion, (batch, motion.shape[1]))
         out = self.unet(
             latents.reshape(-1, *latents.shape[2:]),
@@ -93,10 +95,12 @@ def story_slots(config: ContextualStoryConfig) -> Slots:
     groups, continuation = config.unet.norm_groups, config.first_frame == "conv2d"
 
     def after_resnet(place: Place, rngs: Any) -> nnx.Module:
-        return TemporalConvBlock(place, groups=config.temporal_norm_groups, rngs=rngs)
+        return TemporalConvBlock(place, groups=config.temporal_norm_groups, alpha=config.alpha_start, rngs=rngs)
 
     def after_attention(place: Place, rngs: Any) -> nnx.Module:
-        return TemporalTransformer(place, heads=config.temporal_heads, groups=groups, rngs=rngs)
+        return TemporalTransformer(
+            place, heads=config.temporal_heads, groups=groups, alpha=config.alpha_start, rngs=rngs
+        )
 
     def block_entry(place: Place, rngs: Any) -> nnx.Module:
         return FirstFrameInjection(place, latent_channels=config.unet.in_channels, rngs=rngs)

@@ -42,13 +42,13 @@ class TemporalConvBlock(nnx.Module):
     Released checkpoints fix 32 groups and eps 1e-6 whatever the UNet's settings.
     """
 
-    def __init__(self, place: Place, *, groups: int, rngs: Any):
+    def __init__(self, place: Place, *, groups: int, alpha: float = 1.0, rngs: Any):
         channels = place.channels
         self.norm1 = GroupNorm(groups, channels, eps=1e-6)
         self.conv1 = FrameConv(channels, channels, rngs=rngs)
         self.norm2 = GroupNorm(groups, channels, eps=1e-6)
         self.conv2 = FrameConv(channels, channels, rngs=rngs)
-        self.alpha = nnx.Param(jnp.ones(1))
+        self.alpha = nnx.Param(jnp.full(1, alpha))
 
     def __call__(self, x: jax.Array, story: StoryContext) -> jax.Array:
         h = self.conv1(jax.nn.silu(self.norm1(stories(x, story.frames))))
@@ -159,7 +159,7 @@ class TemporalTransformer(nnx.Module):
     frame attention with a sinusoid and the spatial transformer's number of heads.
     """
 
-    def __init__(self, place: Place, *, heads: int, groups: int, rngs: Any):
+    def __init__(self, place: Place, *, heads: int, groups: int, alpha: float = 1.0, rngs: Any):
         channels = place.channels
         self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = Linear(channels, channels, rngs=rngs)
@@ -171,7 +171,7 @@ class TemporalTransformer(nnx.Module):
             second = RotaryFrameAttention(channels, heads, rngs=rngs)
         self.transformer_blocks = nnx.List([_TemporalBlock(channels, first, second, rngs=rngs)])
         self.proj_out = Linear(channels, channels, rngs=rngs)
-        self.alpha = nnx.Param(jnp.ones(1))
+        self.alpha = nnx.Param(jnp.full(1, alpha))
 
     def __call__(self, x: jax.Array, story: StoryContext) -> jax.Array:
         y = self.proj_in(stories(self.norm(x), story.frames))

@@ -1,0 +1,68 @@
+"""ContextualStory on the cartoon stories: the model that ships as "cartoon".
+
+    storyjax data build cartoon_stories
+    storyjax train configs/contextual_story/cartoon.py --workdir runs/cartoon
+
+Codec first, then text encoder and story UNet together. Steps, hours, machine and the metrics reached are in the model card
+(docs/cartoon_model.md). Add `--story.contextualizer-layers 0` for the ablation without the storyline contextualizer.
+"""
+
+from configs.autoencoder import cartoon as codec
+from storyjax.data.config import DataConfig
+from storyjax.diffusion.noise import NoisePrior
+from storyjax.diffusion.samplers import Sampler
+from storyjax.diffusion.schedule import ScheduleConfig
+from storyjax.models.clip_text import CLIPTextConfig
+from storyjax.models.unet import UNetConfig
+from storyjax.systems.contextual_story.config import ContextualStoryConfig
+from storyjax.systems.contextual_story.experiment import ContextualStoryRun
+from storyjax.systems.contextual_story.objective import StoryLoss
+from storyjax.systems.contextual_story.pipeline import Defaults
+from storyjax.train.config import EmaConfig, OptimizerConfig, TrainConfig
+
+TOKENS, WIDTH = 32, 128
+
+
+def get_config() -> ContextualStoryRun:
+    return ContextualStoryRun(
+        data=DataConfig(),
+        codec=codec.get_config(),
+        story=ContextualStoryConfig(
+            unet=UNetConfig(
+                in_channels=12,
+                out_channels=12,
+                block_out_channels=(80, 144),
+                attention=(True, True),
+                heads=(4, 8),
+                layers_per_block=1,
+                cross_attention_dim=WIDTH,
+                norm_groups=8,
+            ),
+            temporal_heads=4,
+            temporal_norm_groups=8,
+            contextualizer_layers=2,
+            contextualizer_heads=4,
+            contextualizer_positions=TOKENS,
+            alpha_start=0.5,
+        ),
+        text_encoder=CLIPTextConfig(
+            vocab_size=1200, width=WIDTH, layers=2, heads=4, mlp_width=512, positions=TOKENS, activation="gelu"
+        ),
+        loss=StoryLoss(
+            schedule=ScheduleConfig(kind="linear", prediction="v", set_alpha_to_one=True, spacing="trailing"),
+            prior=NoisePrior("mixed", 1.0),
+            clean_first_frame=0.15,
+        ),
+        train=TrainConfig(
+            steps=40_000,
+            batch_size=8,
+            log_every=100,
+            save_every=500,
+            sample_every=1000,
+            optimizer=OptimizerConfig(
+                learning_rate=1e-3, weight_decay=0.01, decay_mask="matrices", warmup_steps=300, clip_norm=1.0
+            ),
+            ema=EmaConfig(decay=0.9995),
+        ),
+        defaults=Defaults(num_inference_steps=30, guidance_scale=3.0, sampler=Sampler("ddim")),
+    )

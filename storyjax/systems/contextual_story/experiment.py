@@ -1,0 +1,217 @@
+"""A whole training of ContextualStory: codec, latents, then text encoder and story UNet together; out comes a model folder.
+
+    <workdir>/vae         stage 1, the codec (or `vae_folder`, a codec trained before)
+    <workdir>/tokenizer   learnt from the training sentences (or `tokenizer_folder`)
+    <workdir>/latents     the codec's view of every training story, computed once
+    <workdir>/story       stage 2
+    <workdir>/model       the result
+
+Every stage continues where it stopped; a finished one is not repeated.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from storyjax.checkpoints.folder import load_component
+from storyjax.checkpoints.manager import load_params
+from storyjax.config import from_json, to_json
+from storyjax.data import (
+    BatchSpec,
+    CachedSource,
+    StorySource,
+    build_cache,
+    load_tokenizer,
+    make_batches,
+    tokenize,
+    train_tokenizer,
+    weights_hash,
+)
+from storyjax.data.config import DataConfig
+from storyjax.models.clip_text import CLIPTextConfig
+from storyjax.models.vae import VAEConfig, to_unit
+from storyjax.nn.build import Params, abstract, bind
+from storyjax.story.story import Story
+from storyjax.story.strip import draw_strip
+from storyjax.systems.contextual_story.config import ContextualStoryConfig
+from storyjax.systems.contextual_story.objective import (
+    Networks,
+    StoryLoss,
+    clip_alphas,
+    initial_params,
+    make_loss,
+    motion_of,
+)
+from storyjax.systems.contextual_story.pipeline import ContextualStoryPipeline, Defaults, PipelineConfig, vae_maker
+from storyjax.train.autoencoder import AutoencoderRun
+from storyjax.train.config import TrainConfig
+from storyjax.train.loop import TrainResult, train
+from storyjax.train.task import Task
+
+VAE_MODEL = "vae/model"
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextualStoryRun:
+    """A training run: `storyjax train` on a file whose get_config() returns this."""
+
+    data: DataConfig = DataConfig()
+    codec: AutoencoderRun = AutoencoderRun()  # stage 1
+    story: ContextualStoryConfig = ContextualStoryConfig()
+    text_encoder: CLIPTextConfig = CLIPTextConfig()
+    vocabulary: int = 1200  # most tokens of the tokenizer that is learnt
+    freeze_text_encoder: bool = False
+    loss: StoryLoss = StoryLoss()
+    train: TrainConfig = TrainConfig()
+    defaults: Defaults = Defaults()
+    vae_folder: str | None = None  # a model folder with a component "vae"; None: train one
+    tokenizer_folder: str | None = None  # None: learn one from the sentences
+    init_from: str | None = None  # a model folder whose denoiser and text encoder to start from
+
+    def start(self, workdir: Path, *, progress: bool = True) -> TrainResult:
+        """Run what is left of the stages."""
+        workdir = Path(workdir)
+        vae_folder = Path(self.vae_folder) if self.vae_folder else workdir / VAE_MODEL
+        if not self.vae_folder and not vae_folder.is_dir():
+            result = self.codec.start(workdir / "vae", progress=progress)
+            if result.stopped_by:
+                return result
+        tokenizer = self._tokenizer(workdir)
+        source, motion = self._latents(workdir, vae_folder, progress)
+        config, vae = self._pipeline_config(vae_folder)
+        make = functools.partial(ContextualStoryPipeline, config, tokenizer=load_tokenizer(tokenizer), motion=motion)
+        task = self._task(make, vae)
+        spec = BatchSpec(pictures="latents", text="tokens")
+        batches = make_batches(
+            source,
+            spec,
+            self.train.batch_size,
+            self.data.seed,
+            tokenizer=load_tokenizer(tokenizer),
+            max_length=self.text_encoder.positions,
+            threads=0,
+        )
+        start = self._initial(task) if self.init_from else None
+        result = train(
+            task,
+            self.train,
+            batches,
+            workdir / "story",
+            config_json=to_json(self),
+            init_params=start,
+            progress=progress,
+            free=[r"^(codec|defaults)\.", r"^data\.(data_dir|threads)$", r"^(vae_folder|tokenizer_folder|init_from)$"],
+        )
+        if not result.stopped_by:
+            self.export(workdir)
+        return result
+
+    def export(self, workdir: Path, folder: Path | None = None, dtype: str = "float16") -> Path:
+        """The averaged weights of the last checkpoint as a model folder."""
+        workdir = Path(workdir)
+        folder = folder or workdir / "model"
+        vae_folder = Path(self.vae_folder) if self.vae_folder else workdir / VAE_MODEL
+        config, vae = self._pipeline_config(vae_folder)
+        params, _ = load_params(workdir / "story")
+        motion = self._cached(workdir, vae_folder).means["motion"]
+        tokenizer = self._tokenizer(workdir)
+        pipeline = ContextualStoryPipeline(config, params | {"vae": vae}, load_tokenizer(tokenizer), motion)
+        pipeline.save(folder, tokenizer, dtype=dtype, overwrite=True)
+        return folder
+
+    # ----- stages ----------------------------------------------------------------------------------------------------
+
+    def _tokenizer(self, workdir: Path) -> Path:
+        if self.tokenizer_folder:
+            return Path(self.tokenizer_folder)
+        folder = workdir / "tokenizer"
+        if not folder.is_dir():
+            workdir.mkdir(parents=True, exist_ok=True)
+            sentences = self.data.open("train").all_sentences()
+            train_tokenizer(sentences, folder, self.vocabulary, self.text_encoder.positions)
+        return folder
+
+    def _pipeline_config(self, vae_folder: Path) -> tuple[PipelineConfig, Params]:
+        saved, vae = load_component(vae_folder, "vae")
+        config = PipelineConfig(
+            story=self.story,
+            text_encoder=self.text_encoder,
+            vae=from_json(VAEConfig, saved),
+            schedule=self.loss.schedule,
+            prior=self.loss.prior,
+            size=(self.data.size, self.data.size),
+            defaults=self.defaults,
+        )
+        return config, jax.tree.map(jnp.asarray, vae)
+
+    def _latents(self, workdir: Path, vae_folder: Path, progress: bool) -> tuple[CachedSource, np.ndarray]:
+        """Mean and deviation of every training story's latents, and the mean motion of the dataset (StoryFlow)."""
+        saved, vae = load_component(vae_folder, "vae")
+        config = from_json(VAEConfig, saved)
+        graphdef, _ = abstract(vae_maker(config))
+
+        @jax.jit
+        def encode(images: jax.Array) -> dict[str, jax.Array]:
+            mean, std = bind(graphdef, vae).encode(to_unit(images).reshape(-1, *images.shape[2:]))
+            mean, std = (x.reshape(*images.shape[:2], *x.shape[1:]) for x in (mean, std))
+            return {"latents_mean": mean, "latents_std": std, "motion": motion_of(config.scaling_factor * mean)}
+
+        build_cache(
+            workdir / "latents",
+            self.data.open("train"),
+            lambda batch: encode(batch["images"]),
+            spec=BatchSpec(pictures="images", text=None),
+            batch_size=8,
+            fingerprint={"vae": weights_hash(vae)},
+            means=["motion"],
+            threads=self.data.threads,
+            progress=progress,
+        )
+        source = self._cached(workdir, vae_folder)
+        return source, source.means["motion"]
+
+    def _cached(self, workdir: Path, vae_folder: Path) -> CachedSource:
+        _, vae = load_component(vae_folder, "vae")
+        return CachedSource(self.data.open("train"), workdir / "latents", {"vae": weights_hash(vae)})
+
+    def _task(self, make: Any, vae: Params) -> Task:
+        probe = make(params={})
+        null_tokens = jnp.asarray(tokenize(probe.tokenizer, [""], self.text_encoder.positions)[0])
+        loss_fn = make_loss(
+            Networks.build(self.story, self.text_encoder),
+            self.loss,
+            null_tokens,
+            probe.config.vae.scaling_factor,
+            continuation=self.story.first_frame == "conv2d",
+        )
+        held_out = self.data.open("validation")
+
+        def sample(params: Params, folder: Path, step: int) -> None:
+            draw_samples(make(params=params | {"vae": vae}), held_out, folder)
+
+        return Task(
+            init=lambda key: initial_params(self.story, self.text_encoder, key),
+            loss_fn=loss_fn,
+            frozen=(r"^text_encoder\.",) if self.freeze_text_encoder else (),
+            project=clip_alphas,
+            sample=sample,
+            examples_per_batch=lambda batch: len(batch["index"]),
+        )
+
+    def _initial(self, task: Task) -> Params:
+        return {name: load_component(self.init_from or "", name)[1] for name in ("unet", "text_encoder")}
+
+
+def draw_samples(pipeline: ContextualStoryPipeline, source: StorySource, folder: Path, stories: int = 4) -> None:
+    """Strips of the first held-out stories, always from the same noise, so that progress can be seen from file to file."""
+    told = [Story(frames=tuple(source.sentences(i)), title=source.table.titles[i]) for i in range(stories)]
+    continuation = pipeline.config.story.first_frame == "conv2d"
+    images = [source.images(i)[0] for i in range(stories)] if continuation else None
+    drawn = pipeline(told, image=images, output_type="np", seed=0).images
+    for number, (story, frames) in enumerate(zip(told, drawn)):
+        draw_strip(story, frames).save(folder / f"story_{number}.png")

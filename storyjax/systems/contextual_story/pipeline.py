@@ -1,0 +1,344 @@
+"""From sentences to pictures: one compiled program encodes the captions, runs the whole sampling and decodes the frames.
+
+Sampling as released (spec §9): the captions of all F frames are contextualized together, all frames start from the mixed noise
+prior and are denoised jointly under classifier-free guidance. Defaults (steps, guidance, sampler) come with the model folder.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from storyjax.checkpoints.folder import load_component, model_index, read_extra, save_folder
+from storyjax.config import from_json, to_json
+from storyjax.data.tokenizer import load_tokenizer, tokenize
+from storyjax.diffusion import guidance, noise
+from storyjax.diffusion.frame_init import FrameInit, frame_init
+from storyjax.diffusion.samplers import Sampler, sample
+from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
+from storyjax.errors import StoryjaxError
+from storyjax.models.clip_text import CLIPTextConfig
+from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
+from storyjax.nn.build import Params, abstract, bind, flatten
+from storyjax.story.story import Story, check_length
+from storyjax.systems.contextual_story.config import ContextualStoryConfig
+from storyjax.systems.contextual_story.objective import Networks, story_maker, text_maker
+
+SYSTEM = "contextual_story"
+
+
+@dataclasses.dataclass(frozen=True)
+class Defaults:
+    """How a model is best sampled; each is an argument of the call."""
+
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    image_guidance_scale: float = 1.0
+    guidance_rescale: float = 0.0
+    sampler: Sampler = Sampler()
+
+
+@dataclasses.dataclass(frozen=True)
+class PipelineConfig:
+    """Everything but the weights."""
+
+    story: ContextualStoryConfig
+    text_encoder: CLIPTextConfig
+    vae: VAEConfig
+    schedule: ScheduleConfig = ScheduleConfig.contextual_story()
+    prior: noise.NoisePrior = noise.NoisePrior()
+    size: tuple[int, int] = (256, 256)  # height and width of a frame
+    defaults: Defaults = Defaults()
+
+
+@dataclasses.dataclass(frozen=True)
+class StoryOutput:
+    """`images`: the frames of each story, `images[story][frame]`, or of the only story, `images[frame]`."""
+
+    images: Any
+    notes: tuple[str, ...] = ()  # what was done to the input, in words
+
+
+class ContextualStoryPipeline:
+    """Call it with F sentences (or a `Story`, or a list of either) and get F pictures for each."""
+
+    def __init__(self, config: PipelineConfig, params: Params, tokenizer: Any, motion: np.ndarray):
+        """params: {"unet", "text_encoder", "vae"}; motion (F - 1,): the dataset's mean change between frames."""
+        self.config, self.params, self.tokenizer, self.motion = (
+            config,
+            params,
+            tokenizer,
+            np.asarray(motion, np.float32),
+        )
+        self.networks = Networks.build(config.story, config.text_encoder)
+        self._vae, _ = abstract(vae_maker(config.vae))
+        self._program = jax.jit(self._draw, static_argnames=("settings",))
+
+    # ----- folders ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "ContextualStoryPipeline":
+        """The pipeline of a model folder. Errors: a missing or damaged file, weights that do not fit their config."""
+        folder = Path(folder)
+        index = model_index(folder)
+        if index.get("system") != SYSTEM:
+            raise StoryjaxError(f"'{folder}' holds a model of system '{index.get('system')}', expected '{SYSTEM}'")
+        kinds = {
+            "unet": (ContextualStoryConfig, story_maker),
+            "text_encoder": (CLIPTextConfig, text_maker),
+            "vae": (VAEConfig, vae_maker),
+        }
+        configs, params = {}, {}
+        for name, (kind, maker) in kinds.items():
+            configs[name] = from_json(kind, read_extra(folder, f"{name}/config.json"), f"{folder}/{name}/config.json")
+            shapes = {path: leaf.shape for path, leaf in flatten(abstract(maker(configs[name]))[1]).items()}
+            params[name] = load_component(folder, name, shapes)[1]
+        config = PipelineConfig(
+            story=configs["unet"],
+            text_encoder=configs["text_encoder"],
+            vae=configs["vae"],
+            schedule=from_json(ScheduleConfig, read_extra(folder, "scheduler/scheduler_config.json")),
+            prior=from_json(noise.NoisePrior, index["prior"]),
+            size=(index["size"][0], index["size"][1]),
+            defaults=from_json(Defaults, index["defaults"]),
+        )
+        motion = np.asarray(read_extra(folder, "cumulative_motion.json"), np.float32).reshape(-1)
+        params = jax.tree.map(jnp.asarray, params)
+        return cls(config, params, load_tokenizer(folder / "tokenizer"), motion)
+
+    def save(
+        self, folder: str | Path, tokenizer: str | Path, *, dtype: str = "float32", overwrite: bool = False
+    ) -> None:
+        """Write a model folder; `tokenizer` is the tokenizer's folder."""
+        config = self.config
+        save_folder(
+            folder,
+            {
+                "unet": (to_json(config.story), self.params["unet"]),
+                "text_encoder": (to_json(config.text_encoder), self.params["text_encoder"]),
+                "vae": (to_json(config.vae), self.params["vae"]),
+            },
+            {
+                "scheduler/scheduler_config.json": to_json(config.schedule),
+                "cumulative_motion.json": [self.motion.tolist()],
+            },
+            index={
+                "system": SYSTEM,
+                "size": list(config.size),
+                "prior": to_json(config.prior),
+                "defaults": to_json(config.defaults),
+            },
+            dtype=dtype,
+            tokenizer=tokenizer,
+            overwrite=overwrite,
+        )
+
+    # ----- the call --------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        prompt: Story | Sequence[str] | Sequence[Story] | Sequence[Sequence[str]],
+        *,
+        negative_prompt: str | Sequence[str] = "",
+        image: np.ndarray | Image.Image | Sequence[Any] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        image_guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+        sampler: Sampler | str | None = None,
+        frame_init: FrameInit | None = None,
+        seed: int | Sequence[int] = 0,
+        output_type: Literal["pil", "np", "latent"] = "pil",
+    ) -> StoryOutput:
+        """Draw one story or several.
+
+        prompt: F sentences, a Story, or a list of either (drawn as one batch).
+        image: the given first picture of each story (story continuation), uint8 (H, W, 3) or a PIL picture, already of the
+            model's size (`storyjax.story.read_picture` brings it there); frame 0 of the result is this picture.
+        seed: one number per story; a single number n gives story i the seed n + i. The same seed gives the same pictures,
+            whatever else is in the batch.
+        output_type: "pil", "np" (uint8 (F, H, W, 3)) or "latent" (float32 (F, h, w, C), scaled).
+
+        Errors: another number of sentences than frames, a picture of another size, a sampler or setting that does not exist.
+        """
+        sentences, single = self._stories(prompt)
+        defaults, count = self.config.defaults, len(sentences)
+        scales = guidance.Guidance(
+            text=defaults.guidance_scale if guidance_scale is None else guidance_scale,
+            image=defaults.image_guidance_scale if image_guidance_scale is None else image_guidance_scale,
+            rescale=defaults.guidance_rescale if guidance_rescale is None else guidance_rescale,
+        )
+        chosen = defaults.sampler if sampler is None else sampler
+        first = self._first_frames(image, single, count)
+        settings = Settings(
+            steps=num_inference_steps or defaults.num_inference_steps,
+            sampler=Sampler(chosen) if isinstance(chosen, str) else chosen,
+            form=scales.form if first is not None else "text" if scales.text > 1 else "none",
+            decode=output_type != "latent",
+            frame_init=frame_init,
+        )
+        self._check(settings, first)
+        drawn = np.asarray(
+            self._program(
+                self.params,
+                self._tokens([sentence for story in sentences for sentence in story], count),
+                self._tokens(self._negative(negative_prompt), 1),
+                jnp.stack([jax.random.key_data(jax.random.key(s)) for s in self._seeds(seed, count)]),
+                self.motion[None],
+                scales.scales,
+                first,
+                settings=settings,
+            )
+        )
+        if first is not None and settings.decode:
+            drawn = np.concatenate([first[:, None], drawn[:, 1:]], axis=1)
+        stories: list[Any] = [
+            [Image.fromarray(frame) for frame in story] if output_type == "pil" else story for story in drawn
+        ]
+        return StoryOutput(stories[0] if single else stories)
+
+    # ----- input -----------------------------------------------------------------------------------------------------
+
+    def _stories(self, prompt: Any) -> tuple[list[list[str]], bool]:
+        single = isinstance(prompt, Story) or (bool(prompt) and all(isinstance(p, str) for p in prompt))
+        if isinstance(prompt, str):
+            raise StoryjaxError(
+                f"expected {self.config.story.frames} sentences, got one text; pass a list of sentences"
+            )
+        stories = [prompt] if single else list(prompt)
+        stories = [story if isinstance(story, Story) else Story(frames=tuple(story)) for story in stories]
+        if not stories:
+            raise StoryjaxError("the story has no frames; pass at least one sentence")
+        for story in stories:
+            check_length(story, self.config.story.frames)
+        return [list(story.sentences) for story in stories], single
+
+    def _negative(self, negative: str | Sequence[str]) -> list[str]:
+        frames = self.config.story.frames
+        texts = [negative] * frames if isinstance(negative, str) else list(negative)
+        if len(texts) != frames:
+            raise StoryjaxError(f"expected one negative prompt or {frames}, one for each frame, got {len(texts)}")
+        return texts
+
+    def _tokens(self, sentences: list[str], stories: int) -> np.ndarray:
+        length = self.config.text_encoder.positions
+        tokens = tokenize(self.tokenizer, sentences, length)
+        return tokens.reshape(stories, self.config.story.frames, length)
+
+    def _first_frames(self, image: Any, single: bool, count: int) -> np.ndarray | None:
+        if image is None:
+            return None
+        pictures = [image] if single else list(image)
+        if len(pictures) != count:
+            raise StoryjaxError(f"expected {count} first pictures, one for each story, got {len(pictures)}")
+        height, width = self.config.size
+        arrays = [np.asarray(p.convert("RGB") if isinstance(p, Image.Image) else p) for p in pictures]
+        for array in arrays:
+            if array.shape != (height, width, 3) or array.dtype != np.uint8:
+                raise StoryjaxError(
+                    f"expected a first picture of {width}x{height} RGB pixels (uint8), got {array.dtype} "
+                    f"of shape {array.shape}; storyjax.story.read_picture brings a file to that size"
+                )
+        return np.stack(arrays)
+
+    def _seeds(self, seed: int | Sequence[int], count: int) -> list[int]:
+        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+        if len(seeds) != count:
+            raise StoryjaxError(f"expected one seed or {count}, one for each story, got {len(seeds)}")
+        return seeds
+
+    def _check(self, settings: "Settings", first: np.ndarray | None) -> None:
+        if self.config.story.first_frame == "conv2d" and first is None:
+            raise StoryjaxError("this is a story-continuation model: it needs the first picture, pass image=")
+        if settings.frame_init is not None and first is None:
+            raise StoryjaxError("FrameInit starts from a given first picture; pass image= or leave frame_init out")
+
+    # ----- the compiled program --------------------------------------------------------------------------------------
+
+    def _draw(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        null_tokens: jax.Array,
+        keys: jax.Array,
+        motion: jax.Array,
+        scales: guidance.Scales,
+        first: jax.Array | None,
+        *,
+        settings: "Settings",
+    ) -> jax.Array:
+        """tokens (B, F, L), null_tokens (1, F, L), keys (B, 2), first (B, H, W, 3) or None -> uint8 (B, F, H, W, 3)."""
+        config, schedule = self.config, make_schedule(self.config.schedule)
+        model, encoder = bind(self.networks.story, params["unet"]), bind(self.networks.text, params["text_encoder"])
+        vae = bind(self._vae, params["vae"])
+        stories, frames = tokens.shape[:2]
+        factor = config.vae.factor
+        shape = (1, frames, config.size[0] // factor, config.size[1] // factor, config.vae.latent_channels)
+        key_pairs = jax.vmap(lambda data: jax.random.split(jax.random.wrap_key_data(data)))(keys)
+        start = jax.vmap(lambda pair: noise.draw(config.prior, pair[0], shape)[0])(key_pairs)
+
+        null = jnp.broadcast_to(encoder(null_tokens), (stories, *null_tokens.shape[1:], config.text_encoder.width))
+        text = guidance.text_batch(null, model.contextualize(encoder(tokens)), settings.form)
+
+        given = None if first is None else config.vae.scaling_factor * vae.encode(to_unit(first))[0]
+        if given is not None and settings.frame_init is not None:
+            start = frame_init(schedule, settings.frame_init, given[:, None], start)
+        predict, start = self._predictor(model, text, motion, given, start, settings.form)
+        denoise = guidance.guided(predict, settings.form, scales)
+        latents = sample(denoise, schedule, settings.sampler, settings.steps, start, key_pairs[0, 1])
+        if given is not None:
+            latents = jnp.concatenate([given[:, None], latents[:, latents.shape[1] - frames + 1 :]], axis=1)
+        if not settings.decode:
+            return latents
+        images = vae.decode((latents / config.vae.scaling_factor).reshape(-1, *latents.shape[2:]))
+        return to_bytes(images).reshape(stories, frames, *images.shape[1:])
+
+    def _predictor(
+        self,
+        model: Any,
+        text: jax.Array,
+        motion: jax.Array,
+        given: jax.Array | None,
+        start: jax.Array,
+        form: guidance.Form,
+    ) -> tuple[Any, jax.Array]:
+        """The model with its conditions bound, (R B, F, ...) latents to output, and the latents it starts from."""
+        frames = start.shape[1]
+        if given is None:
+            return (lambda x, t: model(x, t, text, motion)), start
+        if self.config.story.first_frame == "conv2d":
+            firsts = guidance.first_frame_batch(given[:, None], start[:, :1], form)[:, 0]
+            return (lambda x, t: model(x, t, text, motion, firsts)), start[:, 1:]
+
+        # A visualization model trained with clean first frames: frame 0 stands still at timestep 0.
+        is_first = (jnp.arange(frames) == 0)[None, :, None, None, None]
+        branches = guidance.BRANCHES[form]
+        sees = jnp.ones(branches).at[0].set(0.0 if form == "both" else 1.0)
+        sees = jnp.repeat(sees, given.shape[0])[:, None, None, None, None].astype(bool) & is_first
+        clean = guidance.tile(given[:, None], form)
+
+        def predict(x: jax.Array, t: jax.Array) -> jax.Array:
+            times = jnp.where(sees[..., 0, 0, 0], 0, t)
+            return model(jnp.where(sees, clean.astype(x.dtype), x), times, text, motion)
+
+        return predict, start
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a compiled program depends on."""
+
+    steps: int
+    sampler: Sampler
+    form: guidance.Form
+    decode: bool
+    frame_init: FrameInit | None
+
+
+def vae_maker(config: VAEConfig) -> Any:
+    return lambda rngs: AutoencoderKL(config, rngs=rngs)
