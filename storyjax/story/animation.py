@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image, ImageColor
 
 from storyjax.errors import StoryjaxError
 from storyjax.story import lettering, paper
-from storyjax.story.files import write_whole
+from storyjax.story.files import cannot_write, write_whole
 
 WIDTH = 480
 SECONDS = 1.2
@@ -52,7 +53,13 @@ def write_gif(
     pictures = [_in_palette(moment, palette) for moment in moments]
     durations = [round(moment.seconds * 100) * 10 for moment in moments]  # GIF counts in hundredths of a second
     file = io.BytesIO()
-    more = {"append_images": pictures[1:], "duration": durations, "loop": 0, "optimize": False, "disposal": 1}
+    more = {
+        "append_images": pictures[1:],
+        "duration": durations,
+        "loop": 0,
+        "disposal": 1,
+        "palette": bytes(palette.getpalette() or []),
+    }
     pictures[0].save(file, "GIF", save_all=True, **more)
     write_whole(Path(path), file.getvalue())
     return Path(path)
@@ -74,14 +81,21 @@ def write_mp4(
         raise StoryjaxError(
             f"'{path}' needs imageio with ffmpeg; run: pip install 'imageio[ffmpeg]', or write a .gif"
         ) from None
-    rate = 25
-    with imageio.get_writer(path, fps=rate, codec="libx264", quality=8, macro_block_size=2) as film:
-        for moment in _moments(images, sentences, seconds, fade, width):
-            pixels = np.asarray(moment.view)
-            even = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # H.264 halves the colour planes
-            for _ in range(max(1, round(moment.seconds * rate))):
-                film.append_data(even)
-    return Path(path)
+    path, rate = Path(path), 25
+    beside = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    try:
+        with imageio.get_writer(beside, fps=rate, codec="libx264", quality=8, macro_block_size=2) as film:
+            for moment in _moments(images, sentences, seconds, fade, width):
+                pixels = np.asarray(moment.view)
+                even = pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]  # H.264 halves the colour planes
+                for _ in range(max(1, round(moment.seconds * rate))):
+                    film.append_data(even)
+        beside.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return path
 
 
 def _moments(
@@ -137,7 +151,7 @@ def _shared_palette(views: list[Image.Image]) -> Image.Image:
     plain = np.array(ImageColor.getrgb(paper.PAPER))
     colours[np.argmin(((colours - plain) ** 2).sum(1))] = plain
     palette = Image.new("P", (1, 1))
-    palette.putpalette(colours.round().astype(np.uint8).tobytes())
+    palette.putpalette(np.unique(colours.round().astype(np.uint8), axis=0).tobytes())
     return palette
 
 

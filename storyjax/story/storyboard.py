@@ -88,7 +88,7 @@ def check_folder(folder: str | Path, overwrite: bool = False) -> None:
     """Raise unless a storyboard may be written to `folder`: ask before drawing, not after.
 
     A folder that does not exist or is empty is free. One with an earlier storyboard needs `overwrite`; one that holds
-    anything else is never replaced.
+    anything else, or only part of a storyboard, is never replaced.
     """
     folder = _whole_path(folder)
     _finish_swap(folder)
@@ -98,11 +98,15 @@ def check_folder(folder: str | Path, overwrite: bool = False) -> None:
         raise StoryjaxError(f"'{folder}' is a file; name a folder for the pictures")
     if _is_empty(folder):
         return
+    stays = ", it is not replaced even with --overwrite" if overwrite else ""
     if foreign := _foreign(folder):
         shown = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
         raise StoryjaxError(
-            f"the folder '{folder}' holds files that are no part of a storyboard ({shown}); choose another folder"
-            f"{', it is not replaced even with --overwrite' if overwrite else ''}"
+            f"the folder '{folder}' holds files that are no part of a storyboard ({shown}); choose another folder{stays}"
+        )
+    if not (folder / MANIFEST).exists():
+        raise StoryjaxError(
+            f"the folder '{folder}' is not empty and has no {MANIFEST}, so it is no storyboard; choose another folder{stays}"
         )
     if not overwrite:
         raise StoryjaxError(f"the folder '{folder}' holds a storyboard already; choose another one or pass --overwrite")
@@ -204,22 +208,29 @@ def _alive(process: int) -> bool:
 
 
 def _aside(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.replaced")
+    return folder.parent / f".{folder.name}.replaced"
 
 
 def _is_empty(folder: Path) -> bool:
-    return all(name in _NOT_WORTH_KEEPING for name in os.listdir(folder))
+    return not _entries(folder)
 
 
 def _foreign(folder: Path) -> list[str]:
-    """Names in `folder` and in its frames/ that no storyboard has, sorted."""
-    own = {*FILES.values(), FIRST_PICTURE, *_NOT_WORTH_KEEPING}
-    found = [name for name in os.listdir(folder) if name not in own]
-    frames = folder / FILES["frames"]
-    if frames.is_dir():
-        inside = [name for name in os.listdir(frames) if name not in _NOT_WORTH_KEEPING]
-        found += [f"{frames.name}/{name}" for name in inside if not _FRAME.fullmatch(name)]
+    """Names in `folder` and in its frames/ that no storyboard has, sorted; a folder under a file's name is foreign too."""
+    pictures, files = FILES["frames"], {name for name in FILES.values() if name != FILES["frames"]} | {FIRST_PICTURE}
+    found = []
+    for entry in _entries(folder):
+        if entry.name == pictures and entry.is_dir(follow_symlinks=False):
+            inside = [e for e in _entries(entry) if not (_FRAME.fullmatch(e.name) and e.is_file(follow_symlinks=False))]
+            found += [f"{pictures}/{e.name}" for e in inside]
+        elif not (entry.name in files and entry.is_file(follow_symlinks=False)):
+            found.append(entry.name)
     return sorted(found)
+
+
+def _entries(folder: os.PathLike[str]) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name not in _NOT_WORTH_KEEPING]
 
 
 def _whole_path(folder: str | Path) -> Path:
