@@ -70,7 +70,8 @@ def save_folder(
         beside.mkdir(parents=True)
         for name, (config, _) in components.items():
             _write_json(beside / name / CONFIG, config)
-            save_file(stored[name], beside / name / WEIGHTS, metadata={"format": "storyjax", "dtype": dtype})
+            # One entry only: several are written in random order, and the same weights must give the same file and hash.
+            save_file(stored[name], beside / name / WEIGHTS, metadata={"dtype": dtype})
         for name, value in (extra_files or {}).items():
             _write_json(beside / name, value)
         if tokenizer is not None:

@@ -98,9 +98,10 @@ def test_unknown_dtype(tmp_path):
 
 
 def test_hash_follows_the_weights_only(tmp_path, saved):
-    save(tmp_path / "same", index={"system": "x"}, extra_files={"notes.json": {}})
+    for number in range(20):  # what the same weights are written as must not hang on the order of a hash table
+        save(tmp_path / f"same{number}", index={"system": "x"}, extra_files={"notes.json": {}})
+        assert model_hash(saved) == model_hash(tmp_path / f"same{number}")
     save(tmp_path / "other", seed=5)
-    assert model_hash(saved) == model_hash(tmp_path / "same")
     assert model_hash(saved) != model_hash(tmp_path / "other")
     assert len(model_hash(saved)) == 64
 
