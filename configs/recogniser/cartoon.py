@@ -17,11 +17,11 @@ def get_config() -> RecogniserRun:
         data=DataConfig(),
         network=RecogniserConfig(),
         train=TrainConfig(
-            steps=1600,
+            steps=1500,
             batch_size=12,  # stories: 60 frames
             log_every=50,
-            save_every=400,
-            evaluate_every=400,
+            save_every=250,
+            evaluate_every=500,
             optimizer=OptimizerConfig(
                 learning_rate=3e-3, weight_decay=0.02, warmup_steps=100, schedule="cosine", final_fraction=0.01
             ),

@@ -29,23 +29,20 @@ def disturb(images: jax.Array, key: jax.Array) -> jax.Array:
     from, normalised inside the picture, so that the border repeats.
     """
     count, height, width, _ = images.shape
-    keys = jax.random.split(key, 9)
-    low, high = jnp.log(BLUR[0]), jnp.log(BLUR[1])
-    blur = jnp.exp(jax.random.uniform(keys[0], (count,), minval=low, maxval=high))
-    zoom = 1 + jax.random.uniform(keys[1], (count,), minval=-ZOOM, maxval=ZOOM)
-    shift = jax.random.uniform(keys[2], (count, 2), minval=-SHIFT, maxval=SHIFT)
-    x = jnp.einsum("nih,nhwc->niwc", _resampling(height, zoom, shift[:, 0], blur), images)
-    x = jnp.einsum("njw,niwc->nijc", _resampling(width, zoom, shift[:, 1], blur), x)
+    amounts_key, blotch_key, noise_key = jax.random.split(key, 3)
+    either_way = jax.random.uniform(amounts_key, (count, 12), minval=-1.0)  # one draw: every draw costs compile time
+    blur = jnp.exp(jnp.interp(either_way[:, 0], jnp.array([-1.0, 1.0]), jnp.log(jnp.array(BLUR))))
+    zoom, down, right = 1 + ZOOM * either_way[:, 1], SHIFT * either_way[:, 2], SHIFT * either_way[:, 3]
+    x = jnp.einsum("nih,nhwc->niwc", _resampling(height, zoom, down, blur), images)
+    x = jnp.einsum("njw,niwc->nijc", _resampling(width, zoom, right, blur), x)
 
-    contrast = 1 + jax.random.uniform(keys[3], (count, 1, 1, 3), minval=-TINT, maxval=TINT)
-    brightness = jax.random.uniform(keys[4], (count, 1, 1, 3), minval=-TINT, maxval=TINT)
-    tall, wide = -(-height // 8), -(-width // 8)
-    blotches = jax.random.uniform(keys[5], (count, tall, wide, 3), minval=-1.0)
+    amounts = either_way[:, None, None]
+    contrast, brightness = 1 + TINT * amounts[..., 4:7], TINT * amounts[..., 7:10]
+    rough, fine = BLOTCHES * amounts[..., 10:11], NOISE * amounts[..., 11:12]
+    blotches = jax.random.uniform(blotch_key, (count, -(-height // 8), -(-width // 8), 3), minval=-1.0)
     blotches = jnp.repeat(jnp.repeat(blotches, 8, axis=1), 8, axis=2)[:, :height, :width]
-    noise = jax.random.uniform(keys[6], (count, height, width, 1), minval=-1.0)  # grey: a third of the cost
-    rough = BLOTCHES * jax.random.uniform(keys[7], (count, 1, 1, 1)) * blotches
-    fine = NOISE * jax.random.uniform(keys[8], (count, 1, 1, 1)) * noise
-    return jnp.clip(x * contrast + brightness + rough + fine, -1, 1)
+    noise = jax.random.uniform(noise_key, (count, height, width, 1), minval=-1.0)  # grey: a third of the cost
+    return jnp.clip(x * contrast + brightness + rough * blotches + fine * noise, -1, 1)
 
 
 def _resampling(size: int, zoom: jax.Array, shift: jax.Array, blur: jax.Array) -> jax.Array:

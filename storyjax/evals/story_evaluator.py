@@ -31,9 +31,16 @@ TRUTH = (*KINDS, "names_characters", "names_place")
 TITLES = {
     "char_f1": "Char-F1",
     "frm_acc": "Frm-Acc",
-    "place_acc": "place accuracy",
-    "action_acc": "action accuracy",
-    "weather_acc": "weather accuracy",
+    "place_acc": "place",
+    "action_acc": "action",
+    "weather_acc": "weather",
+}
+
+SHORT = {  # no word longer than five letters: the table fits into 80 columns
+    "characters_named": "who named",
+    "characters_not_named": "who not named",
+    "place_named": "where named",
+    "place_not_named": "where not named",
 }
 
 
@@ -59,17 +66,15 @@ class Evaluation:
         """Rows: metrics of each kind of frames; columns: all frames, with a 95 % interval, and the four subsets."""
         about = self.about
         title = f"{about['stories']} stories of {about['dataset']}, split {about['split']}, seed {about['seed']}"
-        table = RichTable(title=title, box=box.MARKDOWN, title_justify="left")
-        columns = [
-            "frames",
-            "metric",
-            "all [95 %]",
-            *(subset.replace("_", " ") for subset in SUBSETS if subset != "all"),
-        ]
-        for column in columns:
-            table.add_column(
-                column, no_wrap=column in columns[:3], justify="left" if column in columns[:2] else "right"
-            )
+        table = RichTable(title=title, box=box.MARKDOWN, title_justify="left", caption_justify="left")
+        table.caption = (
+            "place, action, weather: accuracy. who, where: frames whose own sentence names everyone in it, or the place"
+        )
+        for column in ("frames", "metric", "all [95 %]"):
+            table.add_column(column, no_wrap=True)
+        for subset in SUBSETS:
+            if subset != "all":
+                table.add_column(SHORT[subset], min_width=5, justify="right")
         for row, metrics in self.rows.items():
             for metric in METRICS:
                 entry, rest = metrics[metric]["all"], [metrics[metric][s] for s in SUBSETS if s != "all"]

@@ -1,0 +1,59 @@
+"""May a recogniser be trusted on frames that are softer than drawn ones? Its scores on real frames, mildly spoiled.
+
+Generated frames come out of a decoder: slightly blurred, with less fine detail and some noise. A recogniser that keeps its
+scores on real frames spoiled in such ways is unlikely to blame a model for the decoder's softness.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from storyjax.evals.story_evaluator import StoryEvaluator
+
+
+def jpeg(picture: Image.Image) -> Image.Image:
+    """Written at JPEG quality 50 and read again."""
+    page = io.BytesIO()
+    picture.save(page, "JPEG", quality=50)
+    return Image.open(page)
+
+
+def blurred(picture: Image.Image) -> Image.Image:
+    """Gaussian blur with a standard deviation of 1.5 pixels."""
+    return picture.filter(ImageFilter.GaussianBlur(1.5))
+
+
+def halved(picture: Image.Image) -> Image.Image:
+    """Scaled to half the size and back: what is finer than two pixels is gone."""
+    small = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+    return small.resize(picture.size, Image.Resampling.BICUBIC)
+
+
+def noisy(picture: Image.Image) -> Image.Image:
+    """Gaussian noise with a standard deviation of 8 of 255 on every value, the same for every picture."""
+    noise = np.random.default_rng(0).normal(0, 8, (picture.height, picture.width, 3))
+    return Image.fromarray(np.clip(np.asarray(picture) + noise, 0, 255).astype(np.uint8))
+
+
+SPOILERS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "jpeg quality 50": jpeg,
+    "blur 1.5 px": blurred,
+    "half size and back": halved,
+    "noise 8/255": noisy,
+}
+
+
+def robustness(evaluator: StoryEvaluator, *, progress: bool = False) -> dict[str, dict[str, float]]:
+    """How the frames were spoiled -> the main scores (`Evaluation.scores`) of the evaluator's stories read like that."""
+    return {
+        name: evaluator.run(spoiled(evaluator, spoil), progress=progress).scores() for name, spoil in SPOILERS.items()
+    }
+
+
+def spoiled(evaluator: StoryEvaluator, spoil: Callable[[Image.Image], Image.Image]) -> Iterator[np.ndarray]:
+    """The real frames of the source, story by story, (F, H, W, 3) uint8, each changed by `spoil`."""
+    for story in range(len(evaluator.source)):
+        frames = evaluator.source.images(story)
+        yield np.stack([np.asarray(spoil(Image.fromarray(frame)), np.uint8) for frame in frames])
