@@ -74,18 +74,19 @@ def plan(
     report = Report(source)
     for key, shape in shapes.items():
         found = applying(rules, key)
+        rule, path = found[0] if found else (None, "")
         if len(found) > 1:
             report.ambiguous.append(f"{key}: {' and '.join(rule.pattern for rule, _ in found)}")
-        elif found and isinstance(found[0][0], Dead):
+        elif isinstance(rule, Dead):
             report.dead.append(key)
-        elif not found or found[0][1] not in expected:
+        elif rule is None or path not in expected:
             allowed = any(re.fullmatch(pattern, key) for pattern in allow_unused)
             (report.allowed if allowed else report.unused).append(key)
-        elif (path := found[0][1]) in places:
+        elif path in places:
             report.duplicates.append(f"{path}: {places[path][0]} and {key}")
         else:
-            places[path] = (key, found[0][0].transform)
-            _compare(key, path, found[0][0].transform, shape, expected[path], report)
+            places[path] = (key, rule.transform)
+            _compare(key, path, rule.transform, shape, expected[path], report)
     for path in expected:
         if path not in places:
             names = [key for _, key in key_of(rules, path)]
