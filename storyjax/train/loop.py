@@ -149,8 +149,8 @@ def train(
             due = {
                 "log": last or step % config.log_every == 0,
                 "save": last or step % config.save_every == 0,
-                "sample": task.sample and config.sample_every and (last or step % config.sample_every == 0),
-                "evaluate": task.evaluate and config.evaluate_every and (last or step % config.evaluate_every == 0),
+                "sample": config.sample_every and (last or step % config.sample_every == 0),
+                "evaluate": config.evaluate_every and (last or step % config.evaluate_every == 0),
             }
             elapsed = time.monotonic() - clock
             report.step(step, loss, counted / elapsed if counted > examples else None)
@@ -172,14 +172,14 @@ def train(
 
             try:
                 # ----- sample
-                if due["sample"]:
+                if task.sample and due["sample"]:
                     folder = workdir / "samples" / f"step_{step:08d}"
                     folder.mkdir(parents=True, exist_ok=True)
                     task.sample(ema_params(state), folder, step)
                     report.pictures(step, folder)
 
                 # ----- evaluate
-                if due["evaluate"]:
+                if task.evaluate and due["evaluate"]:
                     found = task.evaluate(ema_params(state), step)
                     found = {f"eval/{name}": float(value) for name, value in found.items()}
                     report.log(step, {"examples_seen": examples_seen} | found)

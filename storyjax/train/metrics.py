@@ -45,8 +45,9 @@ class Window:
         if not state:
             return
         self._prepare(sorted(state))
+        average: Any = metrics.Average
         averages = {
-            f"m{i}": metrics.Average(total=jnp.float32(state[name][0]), count=jnp.int32(state[name][1]))
+            f"m{i}": average(total=jnp.float32(state[name][0]), count=jnp.int32(state[name][1]))
             for i, name in enumerate(self._names)
         }
         self._total = self._kind.empty().replace(**averages)

@@ -1,6 +1,7 @@
 """AdamW with its learning-rate schedule, from a configuration."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from storyjax.train.config import OptimizerConfig
 from storyjax.train.task import Params
 
 
-def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[jax.Array], jax.Array]:
+def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Any], jax.Array]:
     """Schedule over the number of updates already made, c = 0, 1, ...
 
     lr(c) = peak * min(1, (c+1)/warmup) * shape(t), with t = clip((c - warmup) / (steps - warmup), 0, 1) and shape falling
@@ -18,7 +19,7 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[jax.Array], 
     no step is wasted.
     """
 
-    def schedule(count: jax.Array) -> jax.Array:
+    def schedule(count: Any) -> jax.Array:
         count = jnp.asarray(count, jnp.float32)
         warm = jnp.minimum(1.0, (count + 1) / max(config.warmup_steps, 1))
         t = jnp.clip((count - config.warmup_steps) / max(steps - config.warmup_steps, 1), 0, 1)

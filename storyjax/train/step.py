@@ -67,7 +67,8 @@ def make_step(
         key = jax.random.fold_in(jax.random.wrap_key_data(train["key"]), count)
         grads, values = accumulated(params, frozen, batch, key)
         updates, opt = optimizer.update(grads, train["opt"], params)
-        params, _ = split(task.project(merge(optax.apply_updates(params, updates), frozen)), task.frozen)
+        moved: Any = optax.apply_updates(params, updates)
+        params, _ = split(task.project(merge(moved, frozen)), task.frozen)
         shadow = ema.update(state["ema"], params, ema.rate(config.ema, count))
         values = values | {
             "grad_norm": optax.tree.norm(grads),
