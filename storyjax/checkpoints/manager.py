@@ -175,7 +175,7 @@ def load_params(
         raise StoryjaxError(f"which must be 'ema' or 'raw', got '{which}'")
     flat: dict[str, Any] = {}
     for name in ("ema" if which == "ema" else "params", "frozen"):
-        item = folder / str(chosen) / name
+        item: Any = folder / str(chosen) / name
         if item.is_dir():
             handler = ocp.StandardCheckpointHandler()
             target = _here(handler.metadata(item).tree)
