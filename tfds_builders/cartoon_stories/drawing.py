@@ -33,8 +33,8 @@ class Sprite:
 
 
 def _detail(size: int) -> int:
-    """Enlargement before averaging: at least 512 pixels are drawn, and edges are always averaged over 2 x 2 or more."""
-    return max(2, -(-512 // size))
+    """Enlargement before averaging: four times up to 128 pixels, then less, but edges are always averaged over 2 x 2."""
+    return max(2, min(4, -(-512 // size)))
 
 
 def _cut(layers: list[tuple[Image.Image, int]]) -> Sprite:
