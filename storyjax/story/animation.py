@@ -104,7 +104,7 @@ def _moments(
     frames = paper.as_frames(images, len(sentences) or None)
     column = width - 2 * _MARGIN if sentences else width
     captions = [
-        lettering.set_text(s, "text", _CAPTION_SIZE * width // WIDTH, column, _SMALLEST_CAPTION, lines=3)
+        lettering.set_text(s, "text", _CAPTION_SIZE * width // WIDTH, column - 2 * _MARGIN, _SMALLEST_CAPTION, lines=3)
         for s in sentences
     ]
     band = max((caption.height for caption in captions), default=0)

@@ -9,6 +9,7 @@ import functools
 import math
 import os
 import unicodedata
+import warnings
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -131,6 +132,8 @@ def _path_for(needed: frozenset[str], face: str) -> str:
                 return path
             if fewest is None or lacking < fewest:
                 best, fewest = path, lacking
+    lacking_here = "".join(sorted(c for c in needed if not _holds(best, c)))[:20]
+    warnings.warn(f"no font on this machine holds all of '{lacking_here}'; they are drawn as boxes", stacklevel=4)
     return best
 
 

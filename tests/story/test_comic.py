@@ -40,6 +40,7 @@ def test_panels_follow_the_story_and_fill_the_page() -> None:
     assert widths[0] == widths[1] > 500 > widths[2] == widths[3] == widths[4]
 
 
+@pytest.mark.filterwarnings("ignore:no font on this machine")
 @settings(max_examples=20, deadline=None)
 @given(story=stories)
 def test_any_text_can_be_lettered(story: Story) -> None:

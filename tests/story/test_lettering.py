@@ -40,7 +40,8 @@ def test_characters_of_no_shipped_face_are_sought_on_the_machine(monkeypatch: py
 def test_a_machine_without_further_fonts_still_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lettering, "_system_fonts", lambda: ())
     lettering._path_for.cache_clear()
-    assert str(font_for("狐狸 🦊", "text", 20).path).endswith(lettering.FACES["text"])
+    with pytest.warns(UserWarning, match="no font on this machine holds all of '狐狸🦊'; they are drawn as boxes"):
+        assert str(font_for("狐狸 🦊", "text", 20).path).endswith(lettering.FACES["text"])
     lettering._path_for.cache_clear()
 
 
@@ -51,6 +52,7 @@ def test_fonts_of_the_machine_are_scalable_and_upright_ones_come_first() -> None
         assert ImageFont.truetype(path, 20).getlength("fox") > 0
 
 
+@pytest.mark.filterwarnings("ignore:no font on this machine")
 @settings(max_examples=100, deadline=None)
 @given(text=texts)
 def test_no_line_is_wider_than_its_column_and_no_character_is_lost(text: str) -> None:

@@ -102,6 +102,7 @@ def test_pictures_of_another_kind_or_number_are_refused(images: np.ndarray, mess
         draw_strip(story_from_sentences(["A.", "B."]), images)
 
 
+@pytest.mark.filterwarnings("ignore:no font on this machine")
 @settings(max_examples=25, deadline=None)
 @given(story=stories)
 def test_any_text_can_be_drawn(story: Story) -> None:
