@@ -59,6 +59,7 @@ class Manifest:
     style: str = ""
     cast: tuple[Character, ...] = ()
     guidance_rescale: float = 0.0
+    image_guidance_scale: float | None = None  # of the given first picture, with guidance "both"
     negative_prompt: str = ""
     first_picture: FirstPicture | None = None
     options: dict[str, bool | int | float | str | None] = dataclasses.field(default_factory=dict)
@@ -72,7 +73,7 @@ class Manifest:
         """The manifest of drawing `story` with the model in the folder `model`, on this machine with these versions.
 
         settings: system, seed, steps, sampler, guidance, guidance_scale, height, width; where they apply guidance_rescale,
-        negative_prompt, first_picture, options.
+        image_guidance_scale, negative_prompt, first_picture, options.
         """
         return cls(
             sentences=story.sentences,

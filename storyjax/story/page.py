@@ -53,12 +53,13 @@ def _facts(manifest: Manifest | None) -> list[tuple[str, str]]:
     """What the foot of the page says, in its order."""
     if manifest is None:
         return []
-    first = manifest.first_picture
+    first, of_picture = manifest.first_picture, manifest.image_guidance_scale
+    guidance = f"{manifest.guidance_scale:g}" + ("" if of_picture is None else f" and {of_picture:g}")
     facts = [
         ("Model", Path(manifest.model).name or manifest.model),
         ("Seed", str(manifest.seed)),
         ("Steps", f"{manifest.steps} ({manifest.sampler})"),
-        ("Guidance", f"{manifest.guidance_scale:g} ({manifest.guidance})"),
+        ("Guidance", f"{guidance} ({manifest.guidance})"),
         ("Not wanted", manifest.negative_prompt),
         ("First picture", "" if first is None else Path(first.source or first.file).name),
         ("Size", f"{manifest.width} × {manifest.height}"),

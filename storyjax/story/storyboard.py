@@ -133,7 +133,9 @@ def _fill(folder: Path, story: Story, frames: np.ndarray, manifest: Manifest, gi
     manifest = dataclasses.replace(manifest, pictures=digests)
     if given is not None:
         digest = _save(folder / FIRST_PICTURE, given.pixels)
-        first = FirstPicture(FIRST_PICTURE, digest, story.first_picture or "", given.note)
+        first = manifest.first_picture
+        if first is None or first.sha256 != digest:  # a story made again keeps the name and the note of the original
+            first = FirstPicture(FIRST_PICTURE, digest, story.first_picture or "", given.note)
         manifest = dataclasses.replace(manifest, first_picture=first)
         story = with_first_picture(story, str(folder / FIRST_PICTURE))
     write_whole(folder / FILES["page"], render_page(story, frames, manifest, AGAIN).encode())

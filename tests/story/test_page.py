@@ -108,6 +108,8 @@ def test_the_foot_tells_how_the_pictures_were_made() -> None:
         "Size": "128 × 128", "Made with": "storyjax 0.1.0",
     }  # fmt: skip
     assert page.texts["code"] == ["storyjax generate --again"]
+    both = _read(render_page(story, cartoon_frames(1, 32), _manifest(story, guidance="both", image_guidance_scale=2.5)))
+    assert "5 and 2.5 (both)" in both.texts["dd"]
 
 
 @settings(max_examples=40, deadline=None)

@@ -106,6 +106,9 @@ def test_a_continued_story_keeps_its_first_picture(tmp_path: Path) -> None:
     for told in (load_story(folder / "story.json"), Manifest.read(folder).story(folder)):
         assert told.first_picture == str(folder / "first_picture.png")
     np.testing.assert_array_equal(np.asarray(Image.open(folder / "first_picture.png")), given.pixels)
+    again = Manifest.read(folder).story(folder)
+    write_storyboard(tmp_path / "again", again, IMAGES, Manifest.read(folder), first_picture=Picture(given.pixels, ""))
+    assert (tmp_path / "again" / "manifest.json").read_bytes() == (folder / "manifest.json").read_bytes()
     with pytest.raises(StoryjaxError, match=r"the story is continued from 'photos/fox.jpg'; pass first_picture="):
         write_storyboard(tmp_path / "other", story, IMAGES, MANIFEST)
 
