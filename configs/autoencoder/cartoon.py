@@ -15,16 +15,16 @@ from storyjax.train.config import EmaConfig, OptimizerConfig, TrainConfig
 def get_config() -> AutoencoderRun:
     return AutoencoderRun(
         data=DataConfig(),
-        vae=VAEConfig(block_out_channels=(64, 128, 128), layers_per_block=1, latent_channels=12, norm_groups=8, patch=4),
+        vae=VAEConfig(block_out_channels=(96, 144), layers_per_block=1, latent_channels=12, norm_groups=8, patch=8),
         loss=AutoencoderLoss(),
         train=TrainConfig(
-            steps=6000,
-            batch_size=4,  # stories: 20 pictures
-            log_every=50,
+            steps=4500,
+            batch_size=2,  # stories: 10 pictures
+            log_every=100,
             save_every=500,
             sample_every=500,
             optimizer=OptimizerConfig(
-                learning_rate=1.5e-3, weight_decay=0.0, warmup_steps=200, schedule="cosine", final_fraction=0.03
+                learning_rate=1.2e-3, weight_decay=0.0, warmup_steps=200, schedule="cosine", final_fraction=0.03
             ),
             ema=EmaConfig(decay=0.998),
         ),

@@ -8,7 +8,6 @@ at the end, as in Rombach et al. 2022, appendix G.
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,10 @@ class AutoencoderLoss:
 
 def autoencoder_task(config: VAEConfig, weights: AutoencoderLoss, examples: np.ndarray | None = None) -> Task:
     """Batches hold `images` (B, F, H, W, 3) uint8; `examples` (N, H, W, 3) uint8 are redrawn for the sample sheets."""
-    make: Callable[[Any], AutoencoderKL] = lambda rngs: AutoencoderKL(config, rngs=rngs)
+
+    def make(rngs: Any) -> AutoencoderKL:
+        return AutoencoderKL(config, rngs=rngs)
+
     graphdef, _ = abstract(make)
 
     def loss_fn(params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -67,6 +67,8 @@ class StoryOutput:
 class ContextualStoryPipeline:
     """Call it with F sentences (or a `Story`, or a list of either) and get F pictures for each."""
 
+    system = SYSTEM
+
     def __init__(self, config: PipelineConfig, params: Params, tokenizer: Any, motion: np.ndarray):
         """params: {"unet", "text_encoder", "vae"}; motion (F - 1,): the dataset's mean change between frames."""
         self.config, self.params, self.tokenizer, self.motion = (
@@ -342,3 +344,6 @@ class Settings:
 
 def vae_maker(config: VAEConfig) -> Any:
     return lambda rngs: AutoencoderKL(config, rngs=rngs)
+
+
+Pipeline = ContextualStoryPipeline  # the name by which `storyjax.load` finds a system's pipeline

@@ -1,0 +1,180 @@
+"""The command `storyjax`. Every verb is a thin shell around a public function; mistakes become one line."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from storyjax.errors import StoryjaxError
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def generate(
+    story: Annotated[Path | None, arg(name="story")] = None,
+    /,
+    *,
+    sentences: tuple[str, ...] = (),
+    model: str = "cartoon",
+    out: Path | None = None,
+    image: Path | None = None,
+    from_manifest: Path | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    sampler: Literal["ddim", "euler", "dpm++"] | None = None,
+    negative: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Draw a story: a strip, a comic page, a GIF, a web page and the manifest that makes it again.
+
+    Args:
+        story: A story file (JSON or YAML).
+        sentences: The sentences themselves, one for each frame, instead of a file.
+        model: A model folder, or the name of a model that ships ("cartoon").
+        out: Where to write; default: stories/<name of the story>.
+        image: A first picture to continue from (story continuation).
+        from_manifest: Draw again what this manifest (or the folder it lies in) says.
+        seed: The same seed gives the same pictures.
+        steps: Sampling steps; default: the model's.
+        guidance: Scale of the text guidance; default: the model's.
+        sampler: Sampling method; default: the model's.
+        negative: What should not be seen.
+        overwrite: Replace an earlier storyboard in the same folder.
+    """
+    from storyjax.api import generate_story
+
+    paths = generate_story(
+        story,
+        sentences=sentences,
+        model=model,
+        out=out,
+        image=image,
+        from_manifest=from_manifest,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        negative=negative,
+        overwrite=overwrite,
+    )
+    width = max(map(len, paths))
+    for name, path in paths.items():
+        print(f"{name:<{width}}  {path}")
+
+
+@app.command
+def train(config: Positional[Path], /, *, workdir: Path, set: tuple[str, ...] = ()) -> None:
+    """Train what a configuration file says, or continue it: the work directory alone is enough to go on.
+
+    Args:
+        config: A Python file with get_config(), such as configs/contextual_story/cartoon.py.
+        workdir: Checkpoints, learning curve and samples; the finished model is written to its folder "model".
+        set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=True`.
+    """
+    from storyjax.config import load_config
+
+    load_config(config, [f"--{change.removeprefix('--')}" for change in set]).start(workdir)
+
+
+@app.command
+def evaluate(
+    model: str = "cartoon",
+    /,
+    *,
+    data: str = "cartoon_stories",
+    data_dir: Path | None = None,
+    split: str = "test",
+    stories: int = 500,
+    steps: int | None = None,
+    guidance: float | None = None,
+    seed: int = 0,
+    batch_size: int = 8,
+    workdir: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Score drawn stories of a held-out split, beside real frames and shuffled sentences.
+
+    Args:
+        model: A model folder or the name of a model that ships.
+        data: A built dataset.
+        data_dir: Where built datasets lie.
+        split: The split whose sentences are drawn.
+        stories: How many.
+        steps: Sampling steps; default: the model's.
+        guidance: Scale of the text guidance; default: the model's.
+        seed: Of the sampling.
+        batch_size: Stories drawn together.
+        workdir: Keeps what is done, so that a stopped evaluation goes on; default: runs/evaluate/<model>.
+        out: Also write the table as JSON here.
+    """
+    from storyjax.api import evaluate_model
+
+    evaluate_model(
+        model,
+        data=data,
+        data_dir=data_dir,
+        split=split,
+        stories=stories,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        batch_size=batch_size,
+        workdir=workdir,
+        out=out,
+    )
+
+
+@app.command(name="data")
+def data_build(
+    verb: Positional[Literal["build"]],
+    name: Positional[str],
+    /,
+    *,
+    data_dir: Path | None = None,
+    config: str | None = None,
+    processes: int | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Build a dataset: `storyjax data build cartoon_stories`.
+
+    Args:
+        verb: build.
+        name: A folder of tfds_builders/.
+        data_dir: Where built datasets lie.
+        config: A named configuration of the dataset, such as its size.
+        processes: Processes that draw; default: one for each core.
+        overwrite: Build again what is built already.
+    """
+    from storyjax.data.build import build
+
+    print(build(name, data_dir=data_dir, config=config, processes=processes, overwrite=overwrite))
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: run the verb; a user's mistake is one line on stderr and exit status 2."""
+    _use_compile_cache()
+    try:
+        app.cli(prog="storyjax", args=args)
+    except StoryjaxError as error:
+        sys.exit(_fail(error))
+
+
+def _fail(error: StoryjaxError) -> int:
+    print(f"storyjax: {error}", file=sys.stderr)
+    return 2
+
+
+def _use_compile_cache() -> None:
+    """Compiled programs are kept between runs, unless the environment says otherwise."""
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "storyjax" / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+
+
+if __name__ == "__main__":
+    main()
