@@ -1,0 +1,55 @@
+# storyjax: `make help` lists what can be done. Everything lives in .venv, which the first call makes.
+
+.DEFAULT_GOAL := help
+.PHONY: help story test lint format
+.DELETE_ON_ERROR:
+
+STORY := examples/the_red_kite.yaml
+OUT := stories/the_red_kite
+ARGS :=
+# Tried in this order; `make story PYTHON=/somewhere/python3.12` takes that one.
+PYTHON := python3.11 python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+story: $(READY)  ## draw the example story with the model that ships (STORY=file, OUT=folder)
+	@$(BIN)/storyjax generate $(STORY) --out $(OUT) --overwrite
+
+test: $(READY)  ## the whole test suite (ARGS="tests/story -k strip" for a part of it)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(READY)  ## format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Python 3.11 gets the pinned versions of requirements.lock, a newer one the ranges of setup.cfg. The mark is written last, so
+# that an installation that was broken off is done again.
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  found=; \
+	  for python in $(PYTHON); do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$python && break; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "storyjax needs Python 3.11 or newer; tried: $(PYTHON). Install one, or name yours: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making .venv with $$($$found --version); the libraries take a few minutes, once."; \
+	  $$found -m venv .venv || { \
+	    echo "$$found cannot make an environment; on Debian and Ubuntu: apt install $$found-venv" >&2; exit 1; }; \
+	fi
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))'; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@touch $@
