@@ -74,11 +74,11 @@ def train(config: Positional[Path], /, *, workdir: Path, set: tuple[str, ...] = 
     Args:
         config: A Python file with get_config(), such as configs/contextual_story/cartoon.py.
         workdir: Checkpoints, learning curve and samples; the finished model is written to its folder "model".
-        set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=True`.
+        set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=true`.
     """
     from storyjax.config import load_config
 
-    load_config(config, [f"--{change.removeprefix('--')}" for change in set]).start(workdir)
+    load_config(config, set).start(workdir)
 
 
 @app.command

@@ -4,7 +4,7 @@
     storyjax train configs/contextual_story/cartoon.py --workdir runs/cartoon
 
 Codec first, then text encoder and story UNet together. Steps, hours, machine and the metrics reached are in the model card
-(docs/cartoon_model.md). Add `--story.contextualizer-layers 0` for the ablation without the storyline contextualizer.
+(docs/cartoon_model.md). Add `--set story.contextualizer_layers=0` for the ablation without the storyline contextualizer.
 """
 
 from configs.autoencoder import cartoon as codec
