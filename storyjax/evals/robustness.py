@@ -4,6 +4,7 @@ Generated frames come out of a decoder: slightly blurred, with less fine detail 
 scores on real frames spoiled in such ways is unlikely to blame a model for the decoder's softness.
 """
 
+import functools
 import io
 from collections.abc import Callable, Iterator
 
@@ -20,14 +21,14 @@ def jpeg(picture: Image.Image) -> Image.Image:
     return Image.open(page)
 
 
-def blurred(picture: Image.Image) -> Image.Image:
-    """Gaussian blur with a standard deviation of 1.5 pixels."""
-    return picture.filter(ImageFilter.GaussianBlur(1.5))
+def blurred(picture: Image.Image, deviation: float = 1.5) -> Image.Image:
+    """Gaussian blur with a standard deviation in pixels."""
+    return picture.filter(ImageFilter.GaussianBlur(deviation))
 
 
-def halved(picture: Image.Image) -> Image.Image:
-    """Scaled to half the size and back: what is finer than two pixels is gone."""
-    small = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
+def shrunk(picture: Image.Image, times: int = 2) -> Image.Image:
+    """Scaled down and back: what is finer than `times` pixels is gone."""
+    small = picture.resize((picture.width // times, picture.height // times), Image.Resampling.BOX)
     return small.resize(picture.size, Image.Resampling.BICUBIC)
 
 
@@ -40,7 +41,9 @@ def noisy(picture: Image.Image) -> Image.Image:
 SPOILERS: dict[str, Callable[[Image.Image], Image.Image]] = {
     "jpeg quality 50": jpeg,
     "blur 1.5 px": blurred,
-    "half size and back": halved,
+    "blur 3 px": functools.partial(blurred, deviation=3.0),
+    "half size and back": shrunk,
+    "quarter size and back": functools.partial(shrunk, times=4),
     "noise 8/255": noisy,
 }
 

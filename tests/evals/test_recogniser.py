@@ -18,7 +18,7 @@ from storyjax.evals.recogniser import (
     recogniser_maker,
     save_recogniser,
 )
-from storyjax.evals.robustness import SPOILERS, halved
+from storyjax.evals.robustness import SPOILERS, shrunk
 from storyjax.nn.build import abstract, materialise
 from tests.evals.painted import LABELS
 
@@ -170,7 +170,7 @@ def test_frames_of_unknown_class_add_nothing_to_the_loss(params):
 
 def test_half_size_pictures_lose_what_is_finer_than_two_pixels():
     chess = np.indices((16, 16)).sum(axis=0) % 2 * 255
-    grey = np.asarray(halved(Image.fromarray(np.repeat(chess[..., None], 3, axis=-1).astype(np.uint8))))
+    grey = np.asarray(shrunk(Image.fromarray(np.repeat(chess[..., None], 3, axis=-1).astype(np.uint8))))
     assert set(grey.ravel()) <= {127, 128}
     picture = Image.fromarray(pictures(1)[0])
     for name, spoil in SPOILERS.items():
