@@ -15,7 +15,7 @@ from storyjax.train.config import EmaConfig, OptimizerConfig, TrainConfig
 def get_config() -> AutoencoderRun:
     return AutoencoderRun(
         data=DataConfig(),
-        vae=VAEConfig(block_out_channels=(96, 144), layers_per_block=1, latent_channels=12, norm_groups=8, patch=8),
+        vae=VAEConfig(block_out_channels=(96, 144), layers_per_block=1, latent_channels=16, norm_groups=8, patch=8),
         loss=AutoencoderLoss(),
         train=TrainConfig(
             steps=4500,

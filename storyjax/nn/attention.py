@@ -55,11 +55,15 @@ def _choose(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> str:
 
 
 def _xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
-    scores = jnp.einsum("...lnd,...mnd->...nlm", q, k, preferred_element_type=jnp.float32) * scale
+    """Heads first, so that both products are plain batched matrix products; divided by the sum last, on fewer numbers."""
+    q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))
+    scores = jnp.matmul(q, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32) * scale
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum("...nlm,...mnd->...lnd", weights, v)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    total = weights.sum(axis=-1, keepdims=True)
+    out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
+    return jnp.swapaxes(out.astype(v.dtype), -2, -3)
 
 
 def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:

@@ -17,8 +17,11 @@ def _require(holds: bool, name: str, value: object, expected: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019) behind a clip of the global gradient norm."""
+    """AdamW (Loshchilov & Hutter 2019), or Muon for matrices, behind a clip of the global gradient norm."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """`muon` (Jordan 2024; scaled as in Liu et al. 2025, so AdamW's learning rates serve): weights with two or more axes are
+    updated by orthogonalised momentum, all others and the embedding tables by AdamW."""
     learning_rate: float = 1e-4
     """Peak learning rate."""
     b1: float = 0.9

@@ -1,4 +1,4 @@
-"""AdamW with its learning-rate schedule, from a configuration."""
+"""AdamW or Muon with its learning-rate schedule, from a configuration."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,18 +32,37 @@ def learning_rate(config: OptimizerConfig, steps: int) -> Callable[[Any], jax.Ar
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clip to the global norm, then AdamW with decoupled weight decay, over a nested dictionary of trainable leaves."""
-    adamw = optax.adamw(
-        learning_rate(config, steps),
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        mask=_matrices if config.decay_mask == "matrices" else None,
-    )
+    """Clip to the global norm, then AdamW or Muon with decoupled weight decay, over a nested dictionary of trainable leaves."""
+    rate, mask = learning_rate(config, steps), _matrices if config.decay_mask == "matrices" else None
+    if config.name == "muon":
+        update = optax.contrib.muon(
+            rate,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            weight_decay_mask=mask,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            muon_weight_dimension_numbers=_as_matrices,
+            consistent_rms=0.2,
+        )
+    else:
+        update = optax.adamw(
+            rate, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=mask
+        )
     clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
-    return optax.chain(clip, adamw)
+    return optax.chain(clip, update)
 
 
 def _matrices(params: Params) -> Params:
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
+def _as_matrices(params: Params) -> Params:
+    """Kernels (..., inputs, outputs) as matrices of all inputs by outputs; None, so AdamW, for tables and vectors."""
+
+    def view(path: Any, leaf: jax.Array) -> Any:
+        if getattr(path[-1], "key", None) != "kernel":
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(leaf.ndim - 1)), leaf.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(view, params)
