@@ -13,9 +13,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax
 import numpy as np
 from clu import metrics as clu_metrics
+from flax import struct
 from scipy import stats
 
 METRICS = ("char_f1", "frm_acc", "place_acc", "action_acc", "weather_acc")
@@ -35,7 +35,7 @@ def _ratio(over: Any, under: Any) -> Any:
     return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class MicroF1(clu_metrics.Metric):
     """F1 = 2 TP / (2 TP + FP + FN), counts summed over all labels and frames.
 
@@ -71,7 +71,7 @@ class MicroF1(clu_metrics.Metric):
         return _ratio(*self.counts())
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Share(clu_metrics.Metric):
     """The share of frames that are right. NaN when no frame counts."""
 
@@ -103,7 +103,8 @@ class Share(clu_metrics.Metric):
 def _on(metric: type[clu_metrics.Metric], kind: str, subset: tuple[str, bool] | None) -> type[clu_metrics.Metric]:
     """`metric` reading one kind of label, on one subset of the frames; a frame whose class is unknown (-1) never counts."""
 
-    def choose(predicted: Mapping[str, Any], truth: Mapping[str, Any], **_: Any) -> dict[str, Any]:
+    def choose(**labels: Any) -> dict[str, Any]:
+        predicted, truth = labels["predicted"], labels["truth"]
         known = np.ones(len(truth[kind]), bool) if kind == "characters" else truth[kind] >= 0
         mask = known if subset is None else known & (truth[subset[0]] == subset[1])
         return {"predicted": predicted[kind], "truth": truth[kind], "mask": mask}
@@ -111,7 +112,7 @@ def _on(metric: type[clu_metrics.Metric], kind: str, subset: tuple[str, bool] | 
     return metric.from_fun(choose)
 
 
-_PARTS = {
+_PARTS: dict[str, tuple[type[clu_metrics.Metric], str]] = {
     "char_f1": (MicroF1, "characters"),
     "frm_acc": (Share, "characters"),
     "place_acc": (Share, "place"),
@@ -120,7 +121,7 @@ _PARTS = {
 }
 # One clu collection of all metrics on all subsets; a field is named `<metric>__<subset>`.
 StoryMetrics = clu_metrics.Collection.create(
-    **{f"{name}__{part}": _on(*_PARTS[name], SUBSETS[part]) for name in METRICS for part in SUBSETS}
+    **{f"{name}__{part}": _on(*_PARTS[name], subset) for name in METRICS for part, subset in SUBSETS.items()}
 )
 
 
