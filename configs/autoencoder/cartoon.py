@@ -1,4 +1,4 @@
-"""The picture codec of the cartoon model: 128x128 pixels to 8x8 latents of 12 channels.
+"""The picture codec of the cartoon model: 128x128 pixels to 8x8 latents of 16 channels.
 
     storyjax data build cartoon_stories
     storyjax train configs/autoencoder/cartoon.py --workdir runs/cartoon_vae
@@ -18,14 +18,19 @@ def get_config() -> AutoencoderRun:
         vae=VAEConfig(block_out_channels=(96, 144), layers_per_block=1, latent_channels=16, norm_groups=8, patch=8),
         loss=AutoencoderLoss(),
         train=TrainConfig(
-            steps=4500,
-            batch_size=2,  # stories: 10 pictures
+            steps=2400,
+            batch_size=3,  # stories: 15 pictures
             log_every=100,
-            save_every=500,
-            sample_every=500,
+            save_every=300,
+            sample_every=300,
             optimizer=OptimizerConfig(
-                learning_rate=1.2e-3, weight_decay=0.0, warmup_steps=200, schedule="cosine", final_fraction=0.03
+                name="muon",
+                learning_rate=3e-3,
+                weight_decay=0.0,
+                warmup_steps=60,
+                schedule="cosine",
+                final_fraction=0.02,
             ),
-            ema=EmaConfig(decay=0.998),
+            ema=EmaConfig(decay=0.995),
         ),
     )

@@ -1,0 +1,1 @@
+"""Measurements, made side by side in one run; never tests."""
