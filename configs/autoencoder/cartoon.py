@@ -18,7 +18,7 @@ def get_config() -> AutoencoderRun:
         vae=VAEConfig(block_out_channels=(96, 144), layers_per_block=1, latent_channels=16, norm_groups=8, patch=8),
         loss=AutoencoderLoss(),
         train=TrainConfig(
-            steps=2400,
+            steps=1700,
             batch_size=3,  # stories: 15 pictures
             log_every=100,
             save_every=300,

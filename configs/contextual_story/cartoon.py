@@ -25,13 +25,13 @@ TOKENS, WIDTH = 32, 128
 
 def get_config() -> ContextualStoryRun:
     return ContextualStoryRun(
-        data=DataConfig(),
+        data=DataConfig(train_split="train[:12000]"),
         codec=codec.get_config(),
         story=ContextualStoryConfig(
             unet=UNetConfig(
                 in_channels=16,
                 out_channels=16,
-                block_out_channels=(96, 192),
+                block_out_channels=(80, 160),
                 attention=(False, True),
                 heads=(4, 8),
                 layers_per_block=1,

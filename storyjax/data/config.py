@@ -14,6 +14,7 @@ class DataConfig:
     data_dir: str | None = None  # where built datasets lie; None: $STORYJAX_DATA or the cache folder
     size: int = 128  # pixels on a side
     frames: int = 5
+    train_split: str = "train"  # "train[:10000]" trains on the first ten thousand stories
     seed: int = 0  # of the order of the stories
     threads: int = 2  # that read ahead
 

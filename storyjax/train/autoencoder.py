@@ -90,7 +90,7 @@ class AutoencoderRun:
 
     def start(self, workdir: Path, *, progress: bool = True) -> TrainResult:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
-        source = self.data.open("train")
+        source = self.data.open(self.data.train_split)
         batches = make_batches(
             source,
             BatchSpec(pictures="images", text=None),

@@ -132,7 +132,7 @@ class ContextualStoryRun:
         folder = workdir / "tokenizer"
         if not folder.is_dir():
             workdir.mkdir(parents=True, exist_ok=True)
-            sentences = self.data.open("train").all_sentences()
+            sentences = self.data.open(self.data.train_split).all_sentences()
             train_tokenizer(sentences, folder, self.vocabulary, self.text_encoder.positions)
         return folder
 
@@ -163,7 +163,7 @@ class ContextualStoryRun:
 
         build_cache(
             workdir / "latents",
-            self.data.open("train"),
+            self.data.open(self.data.train_split),
             lambda batch: encode(batch["images"]),
             spec=BatchSpec(pictures="images", text=None),
             batch_size=8,
@@ -177,7 +177,7 @@ class ContextualStoryRun:
 
     def _cached(self, workdir: Path, vae_folder: Path) -> CachedSource:
         _, vae = load_component(vae_folder, "vae")
-        return CachedSource(self.data.open("train"), workdir / "latents", {"vae": weights_hash(vae)})
+        return CachedSource(self.data.open(self.data.train_split), workdir / "latents", {"vae": weights_hash(vae)})
 
     def _task(self, make: Any, vae: Params) -> Task:
         probe = make(params={})
