@@ -1,0 +1,147 @@
+"""What the pages say can be done: links lead somewhere, commands parse, snippets call what exists."""
+
+import ast
+import builtins
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import storyjax
+from storyjax import cli
+from storyjax.data.build import builder_names
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "storyjax/systems/*/*.md", "tfds_builders/*/*.md", "launch/*.md")
+    for path in ROOT.glob(pattern)
+)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FOLDERS = "storyjax|configs|docs|examples|tests|tfds_builders|launch|benchmarks"
+
+
+def fences(page, *languages):
+    return [code for language, code in FENCE.findall((ROOT / page).read_text()) if language in languages]
+
+
+def shell_lines(page):
+    """Commands of a page, in fences for the shell or for nothing in particular; drawings are not ASCII."""
+    code = "\n".join(fences(page, "bash", "")).replace("\\\n", " ")
+    return [line for line in code.splitlines() if line.isascii()]
+
+
+def commands(name):
+    found = [(page, shlex.split(line, comments=True)) for page in PAGES for line in shell_lines(page)]
+    return [pytest.param(words[1:], id=f"{page}: {shlex.join(words)}") for page, words in found if words[:1] == [name]]
+
+
+SNIPPETS = [
+    pytest.param(code, id=f"{page}-{number}") for page in PAGES for number, code in enumerate(fences(page, "python"))
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page):
+    text = FENCE.sub("", (ROOT / page).read_text())
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
+    assert not [link for link in links if not (ROOT / page).parent.joinpath(link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_exist(page):
+    text = FENCE.sub("", (ROOT / page).read_text())
+    named = re.findall(rf"`((?:{FOLDERS})/[\w./-]*)`", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_number_is_filled_in(page):
+    assert not re.findall(r"@@\w+@@", (ROOT / page).read_text())
+
+
+def test_there_are_commands_and_snippets_to_look_at():
+    assert len(commands("storyjax")) > 8
+    assert len(commands("make")) >= 2
+    assert len(SNIPPETS) > 5
+
+
+@pytest.mark.parametrize("words", commands("make"))
+def test_make_knows_its_targets(words):
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(words) <= set(targets)
+
+
+@pytest.mark.parametrize("words", commands("storyjax"))
+def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
+    called = []
+
+    def load_config(path, changes):
+        called.append(real_load_config(ROOT / path, changes))
+        return SimpleNamespace(start=lambda workdir: None)
+
+    def generate_story(story, **settings):
+        called.append(story)
+        assert story is None or story.is_absolute() or (ROOT / story).is_file()
+        return {"strip": settings["out"]}
+
+    def build(name, **_):
+        called.append(name)
+        assert name in builder_names()
+
+    real_load_config = importlib.import_module("storyjax.config").load_config
+    monkeypatch.setattr("storyjax.config.load_config", load_config)
+    monkeypatch.setattr("storyjax.api.generate_story", generate_story)
+    monkeypatch.setattr("storyjax.api.evaluate_model", lambda *args, **_: called.append(args))
+    monkeypatch.setattr("storyjax.data.build.build", build)
+    cli.main(words)
+    assert len(called) == 1
+
+
+def names_known(tree):
+    """What the imports of a snippet bind, resolved; a missing name is an AttributeError or ImportError."""
+    known = {"storyjax": storyjax}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                module = importlib.import_module(alias.name)
+                known[alias.asname or alias.name.split(".")[0]] = (
+                    module if alias.asname else importlib.import_module(alias.name.split(".")[0])
+                )
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            known |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
+    if "storyjax.load(" in ast.unparse(tree) or re.search(r"\bpipeline\(", ast.unparse(tree)):
+        known["pipeline"] = importlib.import_module("storyjax.systems.contextual_story.pipeline").Pipeline.__call__
+    return known
+
+
+def resolve(expression, known):
+    """The object that a dotted name of a snippet stands for, or None where it starts with a variable of the snippet."""
+    first, *rest = ast.unparse(expression).split(".")
+    found = known.get(first)
+    for name in rest if found is not None else ():
+        if inspect.ismodule(found) and not hasattr(found, name):
+            importlib.import_module(f"{found.__name__}.{name}")
+        found = getattr(found, name)
+    return found
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_a_snippet_calls_what_exists(code):
+    tree = ast.parse(code)
+    known = names_known(tree)
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        if not re.fullmatch(r"[\w.]+", ast.unparse(call.func)):
+            continue
+        function = resolve(call.func, known)
+        if function is None or function in vars(builtins).values():
+            continue
+        parameters = inspect.signature(function).parameters
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
+            given = {keyword.arg for keyword in call.keywords if keyword.arg}
+            assert given <= set(parameters), f"{ast.unparse(call)}: {function} takes {list(parameters)}"
