@@ -6,6 +6,7 @@
 cannot run.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -35,14 +36,14 @@ def attention(
     implementation: "xla" (plain), "mapped" (one head at a time, for long sequences on a CPU), "cudnn" (fused, NVIDIA).
     Scores and softmax are float32.
     """
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    factor: float = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     chosen = implementation or _choose(q, k, mask)
     if chosen == "xla":
-        return _xla(q, k, v, mask, scale)
+        return _xla(q, k, v, mask, factor)
     if chosen == "mapped":
-        return _mapped(q, k, v, mask, scale)
+        return _mapped(q, k, v, mask, factor)
     if chosen == "cudnn":
-        return _cudnn(q, k, v, mask, scale)
+        return _cudnn(q, k, v, mask, factor)
     raise StoryjaxError(f"no attention implementation '{chosen}'{nearest(chosen, list(IMPLEMENTATIONS))}")
 
 
@@ -67,25 +68,35 @@ def _xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale
 
 
 def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
-    if mask is not None:
-        raise StoryjaxError("attention 'mapped' takes no mask; use 'xla'")
+    *lead, length, heads, depth = q.shape
 
     def heads_first(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x, -2, -3).reshape(-1, x.shape[-3], x.shape[-1])
 
-    def one_head(qkv: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        head_q, head_k, head_v = qkv
+    def one_head(parts: tuple[jax.Array, ...]) -> jax.Array:
+        head_q, head_k, head_v, *visible = parts
         scores = jnp.matmul(head_q, head_k.T, preferred_element_type=jnp.float32) * scale
+        if visible:
+            scores = jnp.where(visible[0], scores, jnp.finfo(jnp.float32).min)
         return jax.nn.softmax(scores, axis=-1).astype(head_v.dtype) @ head_v
 
-    out = jax.lax.map(one_head, (heads_first(q), heads_first(k), heads_first(v)))
-    *lead, length, heads, depth = q.shape
+    parts = [heads_first(q), heads_first(k), heads_first(v)]
+    if mask is not None:
+        keys = k.shape[-3]
+        parts.append(jnp.broadcast_to(mask, (*lead, heads, length, keys)).reshape(-1, length, keys))
+    out = jax.lax.map(one_head, tuple(parts))
     return jnp.moveaxis(out.reshape(*lead, heads, length, depth), -3, -2)
 
 
 def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
     if jax.default_backend() != "gpu":
         raise StoryjaxError(f"attention 'cudnn' needs an NVIDIA GPU, this is '{jax.default_backend()}'; use 'xla'")
+    if q.ndim != 4 or q.dtype not in (jnp.bfloat16, jnp.float16):
+        raise StoryjaxError(
+            f"attention 'cudnn' needs bfloat16 or float16 of shape (B, L, N, D), got {q.dtype} {q.shape}; use 'xla'"
+        )
+    if mask is not None:
+        mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
     return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, implementation="cudnn")
 
 
@@ -97,7 +108,7 @@ class Attention(nnx.Module):
 
     def __init__(self, channels: int, heads: int, *, context: int | None = None, qkv_bias: bool = False, rngs: Any):
         if channels % heads:
-            raise ValueError(f"Attention: {channels} channels do not divide into {heads} heads")
+            raise StoryjaxError(f"attention: {channels} channels do not divide into {heads} heads")
         self.heads = heads
         self.to_q = Linear(channels, channels, bias=qkv_bias, rngs=rngs)
         self.to_k = Linear(context or channels, channels, bias=qkv_bias, rngs=rngs)

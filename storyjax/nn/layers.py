@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from storyjax.errors import StoryjaxError
+
 
 def uniform(bound: float) -> nnx.Initializer:
     """Uniform in (-bound, bound)."""
@@ -87,7 +89,7 @@ class GroupNorm(nnx.Module):
 
     def __init__(self, groups: int, channels: int, *, eps: float = 1e-5):
         if channels % groups:
-            raise ValueError(f"GroupNorm: {channels} channels do not divide into {groups} groups")
+            raise StoryjaxError(f"group norm: {channels} channels do not divide into {groups} groups")
         self.groups, self.eps = groups, eps
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
