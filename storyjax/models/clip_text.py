@@ -4,14 +4,18 @@ tokens (..., L) -> last hidden state after the final norm (..., L, C). Causal; n
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from storyjax.config import nearest
+from storyjax.errors import StoryjaxError
 from storyjax.nn.attention import attention
 from storyjax.nn.layers import Embedding, LayerNorm, Linear
+
+Activation = Literal["quick_gelu", "gelu"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,13 @@ class CLIPTextConfig:
     heads: int = 12
     mlp_width: int = 3072
     positions: int = 77
-    activation: str = "quick_gelu"  # "quick_gelu" or "gelu"
+    activation: Activation = "quick_gelu"  # h sigmoid(1.702 h), or the exact one
+
+    def __post_init__(self) -> None:
+        if self.activation not in get_args(Activation):
+            raise StoryjaxError(
+                f"text encoder: unknown activation '{self.activation}'{nearest(self.activation, list(get_args(Activation)))}"
+            )
 
     @classmethod
     def sd15(cls) -> "CLIPTextConfig":
@@ -81,6 +91,11 @@ class _Embeddings(nnx.Module):
         self.position_embedding = Embedding(config.positions, config.width, scale=0.02, rngs=rngs)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
+        most = self.position_embedding.embedding.shape[0]
+        if tokens.shape[-1] > most:  # a look-up past the table's end would give NaN without a word
+            raise StoryjaxError(
+                f"text encoder: expected at most {most} tokens, got {tokens.shape[-1]}; cut the captions"
+            )
         return self.token_embedding(tokens) + self.position_embedding(jnp.arange(tokens.shape[-1]))
 
 

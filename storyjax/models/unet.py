@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from storyjax.errors import StoryjaxError
 from storyjax.nn.blocks import Downsample, KeyTokens, ResnetBlock, SpatialTransformer, Upsample
 from storyjax.nn.embeddings import TimestepEmbedding, sinusoid
 from storyjax.nn.layers import Conv, GroupNorm
@@ -34,6 +35,15 @@ class UNetConfig:
     norm_groups: int = 32
     norm_eps: float = 1e-5
     remat: bool = False  # recompute each residual and transformer block in the backward pass instead of storing it
+
+    def __post_init__(self) -> None:
+        levels = len(self.block_out_channels)
+        for name in ("attention", "heads"):
+            if len(getattr(self, name)) != levels:
+                raise StoryjaxError(
+                    f"unet: block_out_channels has {levels} levels, but {name} has {len(getattr(self, name))} entries; "
+                    "give one for each level"
+                )
 
     @property
     def time_width(self) -> int:
@@ -135,8 +145,8 @@ class _Block(nnx.Module):
 class UNet(nnx.Module):
     """sample (N, H, W, C_in), timesteps (N,) or scalar, context (N, L, C_context) -> (N, H, W, C_out).
 
-    `extra_temb` (N, E) is added to the time embedding; `slot_context` is passed to every slot untouched. Any H, W work: upsampling
-    follows the sizes of the skip connections.
+    `extra_temb` (N, E) is added to the time embedding; `slot_context` (any pytree) is passed to every slot untouched. Any H, W
+    work: upsampling follows the sizes of the skip connections.
     """
 
     def __init__(self, config: UNetConfig, *, slots: Slots = Slots(), rngs: Any):

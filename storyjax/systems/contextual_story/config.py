@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from storyjax.config import nearest
+from storyjax.errors import StoryjaxError
 from storyjax.models.unet import UNetConfig
 
 FIRST_FRAME_MODES = ("none", "conv2d")
@@ -25,7 +27,9 @@ class ContextualStoryConfig:
 
     def __post_init__(self) -> None:
         if self.first_frame not in FIRST_FRAME_MODES:
-            raise ValueError(f"first_frame must be one of {FIRST_FRAME_MODES}, got '{self.first_frame}'")
+            raise StoryjaxError(
+                f"first_frame cannot be '{self.first_frame}'{nearest(self.first_frame, list(FIRST_FRAME_MODES))}"
+            )
 
     @classmethod
     def visualization(cls) -> "ContextualStoryConfig":

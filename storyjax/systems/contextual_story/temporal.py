@@ -5,6 +5,7 @@ learned scalar alpha, which starts at 1: the inflated UNet begins as the 2D UNet
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from storyjax.nn.embeddings import rotary_frequencies, rotate
 from storyjax.nn.layers import Conv, FrameConv, GroupNorm, LayerNorm, Linear
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["first_frame"], meta_fields=["frames"])
 @dataclasses.dataclass(frozen=True)
 class StoryContext:
     """What the slots need to know of the call: the number of frames, and the first frame's latents (B, H, W, C) or None."""
@@ -183,18 +185,17 @@ class TemporalTransformer(nnx.Module):
 class FirstFrameInjection(nnx.Module):
     """Overwrites frame 0 of a block's input with a 1x1 convolution of the first frame's latents (story continuation).
 
-    The latents (B, H, W, C) are subsampled to the block's resolution by taking every stride-th pixel.
+    The latents (B, H, W, C) are subsampled to the block's resolution by taking every 2^level-th pixel.
     """
 
     def __init__(self, place: Place, *, latent_channels: int, rngs: Any):
+        self.stride = 2**place.level
         self.first_frame_conv = Conv(latent_channels, place.channels, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array, story: StoryContext) -> jax.Array:
         if story.first_frame is None:
             return x
-        first = story.first_frame
-        stride_h, stride_w = first.shape[1] // x.shape[1], first.shape[2] // x.shape[2]
-        injected = self.first_frame_conv(first[:, ::stride_h, ::stride_w])
+        injected = self.first_frame_conv(story.first_frame[:, :: self.stride, :: self.stride])
         return stories(x, story.frames).at[:, 0].set(injected.astype(x.dtype)).reshape(x.shape)
 
 
