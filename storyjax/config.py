@@ -44,7 +44,9 @@ def _validated(where: str, validate: typing.Callable[[], T]) -> T:
         first = error.errors()[0]
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "value_error":  # raised by a configuration itself: its own words
-            raise StoryjaxError(f"{where}: {path + ': ' if path else ''}{first['ctx']['error']}") from None
+            raise StoryjaxError(
+                f"{where}: {path + ': ' if path else ''}{first['msg'].removeprefix('Value error, ')}"
+            ) from None
         got = "" if first["type"] == "missing" else f", got {first['input']!r}"
         raise StoryjaxError(f"{where}: field '{path}': {first['msg']}{got}") from None
 

@@ -115,7 +115,8 @@ def sample(
         (whole numbers, except for Euler under 'linspace' or Karras levels).
     latents: start noise of unit variance, any shape, in practice (B, F, H, W, C); scaled here where a method wants that.
         The state is float32; the network is given, and the caller gets back, the dtype of `latents`.
-    key: needed for eta > 0 only.
+    key: needed for eta > 0 only; one for the whole batch, or (B,) of them, one per row, so that a row's noise does not depend
+        on what else is in the batch.
     Returns the final latents; with `trajectory` also (steps + 1, ...): the latents before each step and after the last.
     """
     sampler = Sampler(sampler) if isinstance(sampler, str) else sampler  # type: ignore[arg-type]
@@ -133,7 +134,7 @@ def sample(
         now = c.p_x * x + c.p_out * output.astype(jnp.float32)
         after = c.c_x * x + c.c_now * now + c.c_before * before
         if key is not None and sampler.eta:
-            after += c.c_noise * jax.random.normal(jax.random.fold_in(key, index), x.shape, jnp.float32)
+            after += c.c_noise * _fresh_noise(key, index, x.shape)
         return (after, now), x.astype(dtype) if trajectory else None
 
     start = latents.astype(jnp.float32) * start_scale
@@ -141,6 +142,15 @@ def sample(
     (final, _), path = jax.lax.scan(step, (start, jnp.zeros_like(start)), rows)
     final = final.astype(dtype)
     return final if path is None else (final, jnp.concatenate([path, final[None]]))
+
+
+def _fresh_noise(key: jax.Array, index: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal noise of step `index`: from one key for everything, or row by row from (B,) keys."""
+    if not (jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim):
+        return jax.random.normal(jax.random.fold_in(key, index), shape, jnp.float32)
+    if key.shape != shape[:1]:
+        raise StoryjaxError(f"sampler: expected one key or {shape[0]}, one per row, got {key.shape}")
+    return jax.vmap(lambda row: jax.random.normal(jax.random.fold_in(row, index), shape[1:], jnp.float32))(key)
 
 
 def solver_table(schedule: Schedule, sampler: Sampler, steps: int) -> tuple[Table, float]:

@@ -18,6 +18,7 @@ from flax import nnx
 from storyjax.diffusion.losses import diffusion_loss, min_snr_weights, story_mse
 from storyjax.diffusion.noise import NoisePrior, draw
 from storyjax.diffusion.schedule import Schedule, ScheduleConfig, add_noise, make_schedule, training_target
+from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig, CLIPTextEncoder
 from storyjax.nn.build import Params, abstract, bind, materialise
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
@@ -40,7 +41,7 @@ class StoryLoss:
     def __post_init__(self) -> None:
         for name in ("drop_text", "drop_first_frame", "clean_first_frame"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a share of stories, expected 0..1, got {getattr(self, name)}")
+                raise StoryjaxError(f"{name} is a share of stories, expected 0..1, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +93,8 @@ def make_loss(
 ) -> Callable:
     """The task's loss: (params, batch, key) -> (scalar, metrics).
 
-    Batches hold `latents_mean`, `latents_std` (B, F, H, W, C), unscaled, and `tokens` (B, F, L) — or `text` (B, F, L, C) and
-    `null_text` (L, C) where the text encoder is frozen and its output cached. `null_tokens` (L,) encode the empty string.
+    Batches hold `latents_mean`, `latents_std` (B, F, H, W, C), unscaled, and `tokens` (B, F, L) — or `text` (B, F, L, C) where
+    the text encoder is frozen and its output cached. `null_tokens` (L,) encode the empty string.
     """
     table = make_schedule(loss.schedule)
 
@@ -122,10 +123,12 @@ def make_loss(
 def encode_captions(
     networks: Networks, params: Params, batch: dict[str, jax.Array], null_tokens: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Captions (B, F, L, C) and the empty caption (L, C), from tokens or from a cache."""
+    """Captions (B, F, L, C), from tokens or from a cache, and the empty caption (L, C)."""
+    encoder = bind(networks.text, params["text_encoder"])
     if "text" in batch:
-        return batch["text"], batch["null_text"][0]
-    encoder, tokens = bind(networks.text, params["text_encoder"]), batch["tokens"]
+        null = encoder(null_tokens)
+        return batch["text"].astype(null.dtype), null
+    tokens = batch["tokens"]
     rows = jnp.concatenate([tokens.reshape(-1, tokens.shape[-1]), null_tokens[None]])
     encoded = encoder(rows)
     return encoded[:-1].reshape(*tokens.shape, -1), encoded[-1]

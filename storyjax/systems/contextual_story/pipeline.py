@@ -25,6 +25,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
 from storyjax.nn.build import Params, abstract, bind, flatten
+from storyjax.story.pictures import Picture, read_picture
 from storyjax.story.story import Story, check_length
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
 from storyjax.systems.contextual_story.objective import Networks, story_maker, text_maker
@@ -54,6 +55,33 @@ class PipelineConfig:
     prior: noise.NoisePrior = noise.NoisePrior()
     size: tuple[int, int] = (256, 256)  # height and width of a frame
     defaults: Defaults = Defaults()
+
+    def __post_init__(self) -> None:
+        check_fit(self.story, self.text_encoder, self.vae, self.size)
+
+
+def check_fit(story: ContextualStoryConfig, text: CLIPTextConfig, vae: VAEConfig, size: tuple[int, int]) -> None:
+    """Raise unless the networks fit each other and frames of `size` (height, width)."""
+    channels, factor = (story.unet.in_channels, story.unet.out_channels), vae.factor
+    if channels != (vae.latent_channels, vae.latent_channels):
+        raise StoryjaxError(
+            f"the codec has {vae.latent_channels} latent channels, but the UNet reads {channels[0]} and predicts "
+            f"{channels[1]}; set all three alike"
+        )
+    if story.unet.cross_attention_dim != text.width:
+        raise StoryjaxError(
+            f"the text encoder is {text.width} wide, but the UNet's cross_attention_dim is "
+            f"{story.unet.cross_attention_dim}; set both alike"
+        )
+    if story.contextualizer_layers and story.contextualizer_positions < text.positions:
+        raise StoryjaxError(
+            f"captions have {text.positions} tokens, but the contextualizer only {story.contextualizer_positions} positions; "
+            "set contextualizer_positions to at least as many"
+        )
+    if size[0] % factor or size[1] % factor:
+        raise StoryjaxError(
+            f"frames of {size[1]}x{size[0]} pixels do not divide into the codec's {factor}x{factor} blocks"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +128,11 @@ class ContextualStoryPipeline:
             configs[name] = from_json(kind, read_extra(folder, f"{name}/config.json"), f"{folder}/{name}/config.json")
             shapes = {path: leaf.shape for path, leaf in flatten(abstract(maker(configs[name]))[1]).items()}
             params[name] = load_component(folder, name, shapes)[1]
+        missing = [name for name in ("prior", "size", "defaults") if name not in index]
+        if missing:
+            raise StoryjaxError(
+                f"'{folder}/model_index.json' has no '{missing[0]}'; save or copy the model folder again"
+            )
         config = PipelineConfig(
             story=configs["unet"],
             text_encoder=configs["text_encoder"],
@@ -160,26 +193,28 @@ class ContextualStoryPipeline:
         """Draw one story or several.
 
         prompt: F sentences, a Story, or a list of either (drawn as one batch).
-        image: the given first picture of each story (story continuation), uint8 (H, W, 3) or a PIL picture, already of the
-            model's size (`storyjax.story.read_picture` brings it there); frame 0 of the result is this picture.
+        image: the given first picture of each story (story continuation): uint8 (H, W, 3) or a PIL picture of the model's
+            size, or the path of a file, which is brought to that size (`notes` of the result say how); default: the
+            pictures that the stories themselves name. Frame 0 of the result is this picture.
         seed: one number per story; a single number n gives story i the seed n + i. The same seed gives the same pictures,
             whatever else is in the batch.
         output_type: "pil", "np" (uint8 (F, H, W, 3)) or "latent" (float32 (F, h, w, C), scaled).
 
         Errors: another number of sentences than frames, a picture of another size, a sampler or setting that does not exist.
         """
-        sentences, single = self._stories(prompt)
-        defaults, count = self.config.defaults, len(sentences)
+        told, single = self._stories(prompt)
+        defaults, count = self.config.defaults, len(told)
+        # As floats: a whole number would be another type to the compiled program, and compile it again.
         scales = guidance.Guidance(
-            text=defaults.guidance_scale if guidance_scale is None else guidance_scale,
-            image=defaults.image_guidance_scale if image_guidance_scale is None else image_guidance_scale,
-            rescale=defaults.guidance_rescale if guidance_rescale is None else guidance_rescale,
+            text=float(defaults.guidance_scale if guidance_scale is None else guidance_scale),
+            image=float(defaults.image_guidance_scale if image_guidance_scale is None else image_guidance_scale),
+            rescale=float(defaults.guidance_rescale if guidance_rescale is None else guidance_rescale),
         )
         chosen = defaults.sampler if sampler is None else sampler
-        first = self._first_frames(image, single, count)
+        first, notes = self._first_frames(image, told, single)
         settings = Settings(
-            steps=num_inference_steps or defaults.num_inference_steps,
-            sampler=Sampler(chosen) if isinstance(chosen, str) else chosen,
+            steps=defaults.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            sampler=Sampler(chosen) if isinstance(chosen, str) else chosen,  # type: ignore[arg-type]
             form=scales.form if first is not None else "text" if scales.text > 1 else "none",
             decode=output_type != "latent",
             frame_init=frame_init,
@@ -188,7 +223,7 @@ class ContextualStoryPipeline:
         drawn = np.asarray(
             self._program(
                 self.params,
-                self._tokens([sentence for story in sentences for sentence in story], count),
+                self._tokens([sentence for story in told for sentence in story.sentences], count),
                 self._tokens(self._negative(negative_prompt), 1),
                 jnp.stack([jax.random.key_data(jax.random.key(s)) for s in self._seeds(seed, count)]),
                 self.motion[None],
@@ -202,23 +237,23 @@ class ContextualStoryPipeline:
         stories: list[Any] = [
             [Image.fromarray(frame) for frame in story] if output_type == "pil" else story for story in drawn
         ]
-        return StoryOutput(stories[0] if single else stories)
+        return StoryOutput(stories[0] if single else stories, notes)
 
     # ----- input -----------------------------------------------------------------------------------------------------
 
-    def _stories(self, prompt: Any) -> tuple[list[list[str]], bool]:
+    def _stories(self, prompt: Any) -> tuple[list[Story], bool]:
         single = isinstance(prompt, Story) or (bool(prompt) and all(isinstance(p, str) for p in prompt))
         if isinstance(prompt, str):
             raise StoryjaxError(
                 f"expected {self.config.story.frames} sentences, got one text; pass a list of sentences"
             )
-        stories = [prompt] if single else list(prompt)
-        stories = [story if isinstance(story, Story) else Story(frames=tuple(story)) for story in stories]
+        stories: list[Any] = [prompt] if single or isinstance(prompt, Story) else list(prompt)
+        stories = [story if isinstance(story, Story) else Story(frames=story) for story in stories]
         if not stories:
             raise StoryjaxError("the story has no frames; pass at least one sentence")
         for story in stories:
             check_length(story, self.config.story.frames)
-        return [list(story.sentences) for story in stories], single
+        return stories, single
 
     def _negative(self, negative: str | Sequence[str]) -> list[str]:
         frames = self.config.story.frames
@@ -229,30 +264,47 @@ class ContextualStoryPipeline:
 
     def _tokens(self, sentences: list[str], stories: int) -> np.ndarray:
         length = self.config.text_encoder.positions
-        tokens = tokenize(self.tokenizer, sentences, length)
+        tokens, known = tokenize(self.tokenizer, sentences, length), self.config.text_encoder.vocab_size
+        if tokens.max() >= known:  # a look-up past the table's end would give NaN without a word
+            raise StoryjaxError(
+                f"the tokenizer gives token {tokens.max()}, the text encoder knows {known}; they do not fit"
+            )
         return tokens.reshape(stories, self.config.story.frames, length)
 
-    def _first_frames(self, image: Any, single: bool, count: int) -> np.ndarray | None:
-        if image is None:
-            return None
-        pictures = [image] if single else list(image)
-        if len(pictures) != count:
-            raise StoryjaxError(f"expected {count} first pictures, one for each story, got {len(pictures)}")
+    def _first_frames(self, image: Any, told: list[Story], single: bool) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """The given first pictures (B, H, W, 3) uint8, or None, and what was done to them."""
+        if image is not None:
+            several = isinstance(image, Sequence | np.ndarray) and not isinstance(image, str)
+            pictures = [image] if single or not several else list(image)
+        else:
+            pictures = [story.first_picture for story in told if story.first_picture is not None]
+        if not pictures:
+            return None, ()
+        if len(pictures) != len(told):
+            raise StoryjaxError(f"expected {len(told)} first pictures, one for each story, got {len(pictures)}")
+        read = [self._picture(picture) for picture in pictures]
+        return np.stack([picture.pixels for picture in read]), tuple(picture.note for picture in read if picture.note)
+
+    def _picture(self, given: Any) -> Picture:
         height, width = self.config.size
-        arrays = [np.asarray(p.convert("RGB") if isinstance(p, Image.Image) else p) for p in pictures]
-        for array in arrays:
-            if array.shape != (height, width, 3) or array.dtype != np.uint8:
-                raise StoryjaxError(
-                    f"expected a first picture of {width}x{height} RGB pixels (uint8), got {array.dtype} "
-                    f"of shape {array.shape}; storyjax.story.read_picture brings a file to that size"
-                )
-        return np.stack(arrays)
+        if isinstance(given, str | Path):
+            return read_picture(given, self.config.size)
+        pixels = np.asarray(given.convert("RGB") if isinstance(given, Image.Image) else given)
+        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint8:
+            raise StoryjaxError(
+                f"expected a first picture of {width}x{height} RGB pixels (uint8), got {pixels.dtype} of shape {pixels.shape}; "
+                "pass the path of a file to have it brought to that size"
+            )
+        return Picture(pixels, "")
 
     def _seeds(self, seed: int | Sequence[int], count: int) -> list[int]:
-        seeds = [seed + i for i in range(count)] if isinstance(seed, int) else list(seed)
+        seeds = [int(seed) + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)
         if len(seeds) != count:
             raise StoryjaxError(f"expected one seed or {count}, one for each story, got {len(seeds)}")
-        return seeds
+        for number in seeds:
+            if not isinstance(number, int | np.integer) or not 0 <= number < 2**32:
+                raise StoryjaxError(f"expected a seed in 0..{2**32 - 1}, got {number!r}")
+        return [int(number) for number in seeds]
 
     def _check(self, settings: "Settings", first: np.ndarray | None) -> None:
         if self.config.story.first_frame == "conv2d" and first is None:
@@ -292,7 +344,7 @@ class ContextualStoryPipeline:
             start = frame_init(schedule, settings.frame_init, given[:, None], start)
         predict, start = self._predictor(model, text, motion, given, start, settings.form)
         denoise = guidance.guided(predict, settings.form, scales)
-        latents = sample(denoise, schedule, settings.sampler, settings.steps, start, key_pairs[0, 1])
+        latents = sample(denoise, schedule, settings.sampler, settings.steps, start, key_pairs[:, 1])
         if given is not None:
             latents = jnp.concatenate([given[:, None], latents[:, latents.shape[1] - frames + 1 :]], axis=1)
         if not settings.decode:
