@@ -90,7 +90,8 @@ def _in_order(elements: "_Elements", positions: range, size: int, threads: int) 
 
     if not positions:
         return
-    dataset = grain.MapDataset.source(elements)[positions.start :: positions.step]
+    source: Any = elements  # a random-access source to grain at run time
+    dataset = grain.MapDataset.source(source)[positions.start :: positions.step]
     batches = iter(dataset.to_iter_dataset(_reading(threads, size)).batch(size, drop_remainder=False))
     try:
         yield from batches
@@ -182,7 +183,8 @@ class Batches:
         import grain
 
         index, count = self._process
-        dataset = grain.MapDataset.source(self._elements).seed(self.seed)
+        source: Any = self._elements
+        dataset = grain.MapDataset.source(source).seed(self.seed)
         dataset = (dataset.shuffle() if self._shuffle else dataset).repeat()[self.stories + index :: count]
         stream = dataset.to_iter_dataset(_reading(self._threads, self._local))
         if self._workers:
@@ -209,9 +211,9 @@ class _Elements:
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, position: int) -> Batch:
+    def __getitem__(self, position: int) -> dict[str, Any]:
         index = min(int(position), len(self._source) - 1)
-        row = self._source.arrays(index, self._fields)
+        row: dict[str, Any] = dict(self._source.arrays(index, self._fields))
         if self._tokens is not None:
             row["tokens"] = self._tokens[index]
         row["index"] = np.int64(index if index == position else -1)

@@ -102,7 +102,7 @@ class RecordSource(StorySource):
     ):
         import tensorflow_datasets as tfds  # 1.5 s, paid only where a built dataset is read
 
-        builder = tfds.builder_from_directory(str(path))
+        builder: Any = tfds.builder_from_directory(str(path))
         known = list(builder.info.splits)
         if split.split("[")[0] not in known:
             raise StoryjaxError(f"dataset '{builder.info.name}' has no split '{split}'{nearest(split, known)}")
@@ -227,7 +227,7 @@ def multi_hot(frames: Sequence[Sequence[int]], characters: int) -> np.ndarray:
 def _features(record: bytes) -> Mapping[str, Any]:
     from tensorflow_datasets.proto import tf_example_pb2
 
-    return tf_example_pb2.Example.FromString(record).features.feature
+    return tf_example_pb2.Example.FromString(record).features.feature  # type: ignore[attr-defined]  # made at import
 
 
 def _text(features: Mapping[str, Any], key: str) -> str:

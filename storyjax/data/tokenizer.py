@@ -149,7 +149,7 @@ def _byte_symbols() -> list[str]:
 
 def _clip_backend(vocab: dict[str, int], merges: list[tuple[str, str]]) -> "Tokenizer":
     """The `tokenizers` object behind CLIPTokenizer: the very same normaliser and word splitter that will read the folder."""
-    return _clip_class()(vocab=vocab, merges=merges).backend_tokenizer
+    return _clip_class()(vocab=vocab, merges=merges).backend_tokenizer  # type: ignore[arg-type]
 
 
 def _word_counts(backend: "Tokenizer", sentences: Iterable[str]) -> Counter:

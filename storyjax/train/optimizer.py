@@ -42,7 +42,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             weight_decay_mask=mask,
             adam_b1=config.b1,
             adam_b2=config.b2,
-            muon_weight_dimension_numbers=_as_matrices,
+            muon_weight_dimension_numbers=_as_matrices,  # type: ignore[arg-type]
             consistent_rms=0.2,
         )
     else:
