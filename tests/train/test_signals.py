@@ -9,7 +9,15 @@ import pytest
 from storyjax.train.signals import StopSignals
 
 
-def test_the_first_ctrl_c_is_noted_and_the_second_interrupts():
+@pytest.fixture
+def terminal():
+    """Ctrl-C as at a terminal; a shell's background job starts with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_ctrl_c_is_noted_and_the_second_interrupts(terminal):
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.name == "SIGINT"
