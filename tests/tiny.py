@@ -44,7 +44,7 @@ quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimizati
 @contextlib.contextmanager
 def quick_compiles() -> Iterator[None]:
     """The same for programs that are compiled out of sight."""
-    before = jax.config.jax_disable_most_optimizations
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         yield

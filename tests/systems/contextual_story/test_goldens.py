@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from storyjax.diffusion.guidance import Guidance, guided
-from storyjax.diffusion.losses import diffusion_loss, min_snr_weights
+from storyjax.diffusion.losses import min_snr_weights
 from storyjax.diffusion.noise import mix
 from storyjax.diffusion.samplers import Sampler, inference_timesteps, sample
-from storyjax.diffusion.schedule import ScheduleConfig, add_noise, make_schedule
+from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.models.unet import UNetConfig
 from storyjax.nn.build import abstract, bind
 from storyjax.nn.embeddings import sinusoid
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
 from storyjax.systems.contextual_story.model import ContextualStory
+from storyjax.systems.contextual_story.objective import motion_of, story_context, visualization_error
 from storyjax.systems.contextual_story.temporal import StoryContext
 from storyjax.systems.contextual_story.weights import RULES
 from storyjax.weights import shapes_of, to_native, to_pytorch
@@ -206,16 +207,28 @@ def test_sinusoid():
 
 @functools.cache
 def training_step():
-    """One program for outputs, loss and gradients: it compiles for most of this file's time, so it exists once."""
+    """One program for outputs, loss and gradients: it compiles for most of this file's time, so it exists once.
+
+    It is the loss that ships. What the network is given and gives is noted on the way; where a batch says `given`, the network
+    sees the batch's own latents and motion instead.
+    """
     graphdef, _ = loaded(VISUALIZATION)
 
     def loss(params, batch):
-        model = bind(graphdef, params)
-        null = batch["is_null"][:, None, None, None]
-        context = jnp.where(null, batch["null_text"], model.contextualize(batch["text"]))
-        prediction = model(batch["noisy"], batch["timesteps"], context, batch["motion"])
-        value, per_story = diffusion_loss(SCHEDULE, prediction, batch["noise"], batch["timesteps"])
-        return value, (prediction, per_story)
+        model, seen = bind(graphdef, params), {}
+
+        def noting(noisy, timesteps, context, motion):
+            seen.update(noisy=noisy, motion=motion)
+            noisy = jnp.where(batch["given"], batch["noisy"], noisy)
+            motion = jnp.where(batch["given"], batch["motion"], motion)
+            seen["prediction"] = model(noisy, timesteps, context, motion)
+            return seen["prediction"]
+
+        context = story_context(model, batch["text"], batch["null_text"], batch["is_null"])
+        clean = jnp.zeros(len(batch["timesteps"]), bool)
+        inputs = (batch["x0"], batch["noise"], batch["timesteps"], context, clean, jnp.float32)
+        value, per_story = visualization_error(noting, SCHEDULE, 5.0, *inputs)
+        return value, seen | {"per_story": per_story}
 
     return quick_jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -228,16 +241,18 @@ def test_training_forward_pass():
     file = golden("small_sv_train_none")
     sampled = channels_last(named_input("small_sv_train/sample", 2, 4, 5, 16, 16))
     batch = {
+        "given": np.array(True),
         "noisy": sampled,
+        "x0": np.zeros_like(sampled),
         "noise": np.zeros_like(sampled),
         "timesteps": file["timesteps"].astype(np.int32),
         "text": text_input("small_sv_train/text"),
         "null_text": text_input("small_sv_train/null_text", 1),
         "is_null": file["is_null"],
-        "motion": file["motion"].astype(np.int32),
+        "motion": file["motion"].astype(np.float32),
     }
-    (_, (out, _)), _ = training_step()(loaded(VISUALIZATION)[1], batch)
-    assert_close(channels_first(out), file["out"], 1e-5)
+    (_, seen), _ = training_step()(loaded(VISUALIZATION)[1], batch)
+    assert_close(channels_first(seen["prediction"]), file["out"], 1e-5)
 
 
 def noise_input(tag, base, stories):
@@ -252,24 +267,23 @@ def trained():
     """Golden, loss, per-story errors and gradients of the official training step."""
     file, tag = golden("small_sv_trainstep"), "small_sv_trainstep"
     x0 = channels_last(named_input(f"{tag}/x0", 2, 4, 5, 16, 16))
-    noise = noise_input(tag, "shared", 2)
-    timesteps = jnp.array([17, 731])
-    motion = np.sqrt(np.square(np.diff(x0, axis=1)).sum(axis=(2, 3, 4)))
-    assert_close(motion, file["motion"], 1e-4)
+    assert_close(np.asarray(motion_of(x0)), file["motion"], 1e-4)
     batch = {
-        "noisy": np.asarray(add_noise(SCHEDULE, x0, noise, timesteps)),
-        "noise": noise,
+        "given": np.array(False),
+        "noisy": np.zeros_like(x0),
+        "x0": x0,
+        "noise": noise_input(tag, "shared", 2),
         "timesteps": np.array([17, 731], np.int32),
         "text": text_input(f"{tag}/text"),
         "null_text": text_input(f"{tag}/null_text", 1),
         "is_null": np.array([False, True]),
-        "motion": file["motion_long"].astype(np.int32),
+        "motion": np.zeros((2, 4), np.float32),
     }
-    np.testing.assert_array_equal(batch["motion"], motion.astype(np.int32))
-    np.testing.assert_allclose(np.abs(batch["noisy"].astype(np.float64)).sum(), file["noisy_abs_sum"], rtol=1e-6)
     with jax.default_matmul_precision("highest"):
-        (loss, (_, per_story)), gradients = training_step()(loaded(VISUALIZATION)[1], batch)
-    return file, loss, per_story, to_pytorch(gradients, RULES)
+        (loss, seen), gradients = training_step()(loaded(VISUALIZATION)[1], batch)
+    np.testing.assert_array_equal(seen["motion"], file["motion_long"])
+    np.testing.assert_allclose(np.abs(np.float64(seen["noisy"])).sum(), file["noisy_abs_sum"], rtol=1e-6)
+    return file, loss, seen["per_story"], to_pytorch(gradients, RULES)
 
 
 def test_training_loss(trained):
