@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,9 @@ def test_closing_ends_the_threads(source):
     batches = make_batches(source, LIGHT, 4, seed=3, threads=4)
     first = indices(batches, 2)
     batches.close()
+    patience = time.monotonic() + 20  # grain's readers leave on their own, a moment after they are told
+    while threading.active_count() > before and time.monotonic() < patience:
+        time.sleep(0.05)
     assert threading.active_count() <= before
     assert indices(batches, 1) == indices(make_batches(source, LIGHT, 4, seed=3, start=8, threads=0), 1)
     assert first[0] != first[1]
