@@ -2,8 +2,9 @@
 
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -19,15 +20,15 @@ def generate(
     /,
     *,
     sentences: tuple[str, ...] = (),
-    model: str = "cartoon",
+    model: str | None = None,
     out: Path | None = None,
     image: Path | None = None,
     from_manifest: Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     sampler: Literal["ddim", "euler", "dpm++"] | None = None,
-    negative: str = "",
+    negative: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Draw a story: a strip, a comic page, a GIF, a web page and the manifest that makes it again.
@@ -35,11 +36,11 @@ def generate(
     Args:
         story: A story file (JSON or YAML).
         sentences: The sentences themselves, one for each frame, instead of a file.
-        model: A model folder, or the name of a model that ships ("cartoon").
+        model: A model folder, or the name of a model that ships; default: cartoon.
         out: Where to write; default: stories/<name of the story>.
         image: A first picture to continue from (story continuation).
-        from_manifest: Draw again what this manifest (or the folder it lies in) says.
-        seed: The same seed gives the same pictures.
+        from_manifest: Draw again what this manifest (or the folder it lies in) says, with all its settings.
+        seed: The same seed gives the same pictures; default: 0.
         steps: Sampling steps; default: the model's.
         guidance: Scale of the text guidance; default: the model's.
         sampler: Sampling method; default: the model's.
@@ -109,7 +110,7 @@ def evaluate(
         guidance: Scale of the text guidance; default: the model's.
         seed: Of the sampling.
         batch_size: Stories drawn together.
-        workdir: Keeps what is done, so that a stopped evaluation goes on; default: runs/evaluate/<model>.
+        workdir: Keeps what is done, so that a stopped evaluation goes on; default: under runs/evaluate.
         out: Also write the table as JSON here.
     """
     from storyjax.api import evaluate_model
@@ -158,15 +159,32 @@ def data_build(
 def main(args: list[str] | None = None) -> None:
     """Entry point: run the verb; a user's mistake is one line on stderr and exit status 2."""
     _use_compile_cache()
-    try:
-        app.cli(prog="storyjax", args=args)
-    except StoryjaxError as error:
-        sys.exit(_fail(error))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            app.cli(prog="storyjax", args=args)
+        except StoryjaxError as error:
+            sys.exit(_fail(error))
 
 
 def _fail(error: StoryjaxError) -> int:
     print(f"storyjax: {error}", file=sys.stderr)
     return 2
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """What concerns the user's input as one line, without the place in the code; the rest as Python shows it."""
+    if issubclass(category, UserWarning):
+        print(f"storyjax: warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _use_compile_cache() -> None:

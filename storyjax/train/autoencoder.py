@@ -22,6 +22,7 @@ from storyjax.checkpoints.manager import load_params
 from storyjax.config import to_json
 from storyjax.data import BatchSpec, StorySource, make_batches
 from storyjax.data.config import DataConfig
+from storyjax.errors import StoryjaxError
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
 from storyjax.nn.build import Params, abstract, bind, materialise
 from storyjax.train.config import TrainConfig
@@ -88,6 +89,12 @@ class AutoencoderRun:
     loss: AutoencoderLoss = AutoencoderLoss()
     train: TrainConfig = TrainConfig()
 
+    def __post_init__(self) -> None:
+        if self.data.size % self.vae.factor:
+            raise StoryjaxError(
+                f"pictures of {self.data.size} pixels (data.size) do not divide into the codec's blocks of {self.vae.factor}"
+            )
+
     def start(self, workdir: Path, *, progress: bool = True) -> TrainResult:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
         source = self.data.open(self.data.train_split)
@@ -99,7 +106,7 @@ class AutoencoderRun:
             threads=self.data.threads,
         )
         held_out = self.data.open("validation")
-        examples = np.stack([held_out.images(i)[i % held_out.frames] for i in range(8)])
+        examples = np.stack([held_out.images(i)[i % held_out.frames] for i in range(min(8, len(held_out)))])
         task = autoencoder_task(self.vae, self.loss, examples)
         result = train(task, self.train, batches, workdir, config_json=to_json(self), progress=progress)
         if not result.stopped_by:

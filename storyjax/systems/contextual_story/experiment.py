@@ -3,6 +3,7 @@
     <workdir>/vae         stage 1, the codec (or `vae_folder`, a codec trained before)
     <workdir>/tokenizer   learnt from the training sentences (or `tokenizer_folder`)
     <workdir>/latents     the codec's view of every training story, computed once
+    <workdir>/states      the same of the text encoder, where it is frozen
     <workdir>/story       stage 2
     <workdir>/model       the result
 
@@ -10,13 +11,12 @@ Every stage continues where it stopped; a finished one is not repeated.
 """
 
 import dataclasses
-import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from storyjax.checkpoints.folder import load_component
 from storyjax.checkpoints.manager import load_params
@@ -33,6 +33,7 @@ from storyjax.data import (
     weights_hash,
 )
 from storyjax.data.config import DataConfig
+from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.vae import VAEConfig, to_unit
 from storyjax.nn.build import Params, abstract, bind
@@ -46,8 +47,15 @@ from storyjax.systems.contextual_story.objective import (
     initial_params,
     make_loss,
     motion_of,
+    text_maker,
 )
-from storyjax.systems.contextual_story.pipeline import ContextualStoryPipeline, Defaults, PipelineConfig, vae_maker
+from storyjax.systems.contextual_story.pipeline import (
+    ContextualStoryPipeline,
+    Defaults,
+    PipelineConfig,
+    check_fit,
+    vae_maker,
+)
 from storyjax.train.autoencoder import AutoencoderRun
 from storyjax.train.config import TrainConfig
 from storyjax.train.loop import TrainResult, train
@@ -63,9 +71,9 @@ class ContextualStoryRun:
     data: DataConfig = DataConfig()
     codec: AutoencoderRun = AutoencoderRun()  # stage 1
     story: ContextualStoryConfig = ContextualStoryConfig()
-    text_encoder: CLIPTextConfig = CLIPTextConfig()
+    text_encoder: CLIPTextConfig = CLIPTextConfig.sd21()
     vocabulary: int = 1200  # most tokens of the tokenizer that is learnt
-    freeze_text_encoder: bool = False
+    freeze_text_encoder: bool = False  # that of `init_from`; its states are then computed once
     loss: StoryLoss = StoryLoss()
     train: TrainConfig = TrainConfig()
     defaults: Defaults = Defaults()
@@ -73,30 +81,56 @@ class ContextualStoryRun:
     tokenizer_folder: str | None = None  # None: learn one from the sentences
     init_from: str | None = None  # a model folder whose denoiser and text encoder to start from
 
+    def __post_init__(self) -> None:
+        """What would otherwise fail after hours of codec training."""
+        if not self.vae_folder:
+            check_fit(self.story, self.text_encoder, self.codec.vae, (self.data.size, self.data.size))
+        if self.data.frames != self.story.frames:
+            raise StoryjaxError(
+                f"the data gives {self.data.frames} frames a story (data.frames), the model draws {self.story.frames} "
+                "(story.frames); set both alike"
+            )
+        if not self.tokenizer_folder and self.vocabulary > self.text_encoder.vocab_size:
+            raise StoryjaxError(
+                f"the tokenizer may learn {self.vocabulary} tokens (vocabulary), the text encoder knows "
+                f"{self.text_encoder.vocab_size} (text_encoder.vocab_size); set both alike"
+            )
+        if self.freeze_text_encoder and not self.init_from:
+            raise StoryjaxError(
+                "a frozen text encoder must have learnt before (freeze_text_encoder); name its model folder as init_from"
+            )
+
     def start(self, workdir: Path, *, progress: bool = True) -> TrainResult:
         """Run what is left of the stages."""
         workdir = Path(workdir)
+        Networks.build(self.story, self.text_encoder)  # sizes that do not divide are an error now, not after the codec
         vae_folder = Path(self.vae_folder) if self.vae_folder else workdir / VAE_MODEL
         if not self.vae_folder and not vae_folder.is_dir():
-            result = self.codec.start(workdir / "vae", progress=progress)
+            result = self._codec().start(workdir / "vae", progress=progress)
             if result.stopped_by:
                 return result
-        tokenizer = self._tokenizer(workdir)
-        source, motion = self._latents(workdir, vae_folder, progress)
         config, vae = self._pipeline_config(vae_folder)
-        make = functools.partial(ContextualStoryPipeline, config, tokenizer=load_tokenizer(tokenizer), motion=motion)
-        task = self._task(make, vae)
-        spec = BatchSpec(pictures="latents", text="tokens")
+        tokenizer = load_tokenizer(self._tokenizer(workdir))
+        if len(tokenizer) > self.text_encoder.vocab_size:
+            raise StoryjaxError(
+                f"the tokenizer of '{self.tokenizer_folder}' has {len(tokenizer)} tokens, the text encoder knows "
+                f"{self.text_encoder.vocab_size} (text_encoder.vocab_size)"
+            )
+        start = self._initial() if self.init_from else None
+        latents = self._latents(workdir, vae_folder, progress)
+        source: StorySource = latents
+        if self.freeze_text_encoder and start:
+            source = self._states(workdir, source, start["text_encoder"], tokenizer, progress)
+        task = self._task(ContextualStoryPipeline(config, {}, tokenizer, latents.means["motion"]), vae)
         batches = make_batches(
             source,
-            spec,
+            BatchSpec(pictures="latents", text="states" if self.freeze_text_encoder else "tokens"),
             self.train.batch_size,
             self.data.seed,
-            tokenizer=load_tokenizer(tokenizer),
+            tokenizer=tokenizer,
             max_length=self.text_encoder.positions,
             threads=0,
         )
-        start = self._initial(task) if self.init_from else None
         result = train(
             task,
             self.train,
@@ -126,6 +160,17 @@ class ContextualStoryRun:
 
     # ----- stages ----------------------------------------------------------------------------------------------------
 
+    def _codec(self) -> AutoencoderRun:
+        """The codec's run, on the same pictures as the story model's."""
+        data = dataclasses.replace(
+            self.codec.data,
+            name=self.data.name,
+            data_dir=self.data.data_dir,
+            size=self.data.size,
+            frames=self.data.frames,
+        )
+        return dataclasses.replace(self.codec, data=data)
+
     def _tokenizer(self, workdir: Path) -> Path:
         if self.tokenizer_folder:
             return Path(self.tokenizer_folder)
@@ -149,22 +194,22 @@ class ContextualStoryRun:
         )
         return config, jax.tree.map(jnp.asarray, vae)
 
-    def _latents(self, workdir: Path, vae_folder: Path, progress: bool) -> tuple[CachedSource, np.ndarray]:
+    def _latents(self, workdir: Path, vae_folder: Path, progress: bool) -> CachedSource:
         """Mean and deviation of every training story's latents, and the mean motion of the dataset (StoryFlow)."""
         saved, vae = load_component(vae_folder, "vae")
         config = from_json(VAEConfig, saved)
         graphdef, _ = abstract(vae_maker(config))
 
         @jax.jit
-        def encode(images: jax.Array) -> dict[str, jax.Array]:
-            mean, std = bind(graphdef, vae).encode(to_unit(images).reshape(-1, *images.shape[2:]))
+        def encode(params: Params, images: jax.Array) -> dict[str, jax.Array]:
+            mean, std = bind(graphdef, params).encode(to_unit(images).reshape(-1, *images.shape[2:]))
             mean, std = (x.reshape(*images.shape[:2], *x.shape[1:]) for x in (mean, std))
             return {"latents_mean": mean, "latents_std": std, "motion": motion_of(config.scaling_factor * mean)}
 
         build_cache(
             workdir / "latents",
             self.data.open(self.data.train_split),
-            lambda batch: encode(batch["images"]),
+            lambda batch: encode(vae, batch["images"]),
             spec=BatchSpec(pictures="images", text=None),
             batch_size=8,
             fingerprint={"vae": weights_hash(vae)},
@@ -172,27 +217,52 @@ class ContextualStoryRun:
             threads=self.data.threads,
             progress=progress,
         )
-        source = self._cached(workdir, vae_folder)
-        return source, source.means["motion"]
+        return self._cached(workdir, vae_folder)
 
     def _cached(self, workdir: Path, vae_folder: Path) -> CachedSource:
         _, vae = load_component(vae_folder, "vae")
         return CachedSource(self.data.open(self.data.train_split), workdir / "latents", {"vae": weights_hash(vae)})
 
-    def _task(self, make: Any, vae: Params) -> Task:
-        probe = make(params={})
-        null_tokens = jnp.asarray(tokenize(probe.tokenizer, [""], self.text_encoder.positions)[0])
+    def _states(
+        self, workdir: Path, source: CachedSource, params: Params, tokenizer: Any, progress: bool
+    ) -> CachedSource:
+        """What the frozen text encoder says of every training caption, beside the latents."""
+        graphdef, _ = abstract(text_maker(self.text_encoder))
+        encode = jax.jit(lambda params, tokens: {"text": bind(graphdef, params)(tokens)})
+        made_from = {"text_encoder": weights_hash(params), "tokenizer": _digest(tokenizer.backend_tokenizer.to_str())}
+        build_cache(
+            workdir / "states",
+            source,
+            lambda batch: encode(params, batch["tokens"]),
+            spec=BatchSpec(pictures=None, text="tokens"),
+            batch_size=8,
+            fingerprint=made_from,
+            tokenizer=tokenizer,
+            max_length=self.text_encoder.positions,
+            threads=0,
+            progress=progress,
+        )
+        return CachedSource(source, workdir / "states", made_from)
+
+    def _task(self, pipeline: ContextualStoryPipeline, vae: Params) -> Task:
+        """`pipeline` draws the samples, always the same one: it compiles its program once."""
+        null_tokens = jnp.asarray(tokenize(pipeline.tokenizer, [""], self.text_encoder.positions)[0])
+        unet = dataclasses.replace(self.story.unet, remat=self.story.unet.remat or self.train.remat)
         loss_fn = make_loss(
-            Networks.build(self.story, self.text_encoder),
+            Networks.build(dataclasses.replace(self.story, unet=unet), self.text_encoder),
             self.loss,
             null_tokens,
-            probe.config.vae.scaling_factor,
+            pipeline.config.vae.scaling_factor,
             continuation=self.story.first_frame == "conv2d",
         )
         held_out = self.data.open("validation")
 
         def sample(params: Params, folder: Path, step: int) -> None:
-            draw_samples(make(params=params | {"vae": vae}), held_out, folder)
+            pipeline.params = params | {"vae": vae}
+            try:
+                draw_samples(pipeline, held_out, folder)
+            finally:
+                pipeline.params = {}  # the next step overwrites these buffers
 
         return Task(
             init=lambda key: initial_params(self.story, self.text_encoder, key),
@@ -203,15 +273,20 @@ class ContextualStoryRun:
             examples_per_batch=lambda batch: len(batch["index"]),
         )
 
-    def _initial(self, task: Task) -> Params:
+    def _initial(self) -> Params:
         return {name: load_component(self.init_from or "", name)[1] for name in ("unet", "text_encoder")}
 
 
 def draw_samples(pipeline: ContextualStoryPipeline, source: StorySource, folder: Path, stories: int = 4) -> None:
     """Strips of the first held-out stories, always from the same noise, so that progress can be seen from file to file."""
-    told = [Story(frames=tuple(source.sentences(i)), title=source.table.titles[i]) for i in range(stories)]
+    chosen = range(min(stories, len(source)))
+    told = [Story(frames=tuple(source.sentences(i)), title=source.table.titles[i]) for i in chosen]
     continuation = pipeline.config.story.first_frame == "conv2d"
-    images = [source.images(i)[0] for i in range(stories)] if continuation else None
+    images = [source.images(i)[0] for i in chosen] if continuation else None
     drawn = pipeline(told, image=images, output_type="np", seed=0).images
     for number, (story, frames) in enumerate(zip(told, drawn)):
         draw_strip(story, frames).save(folder / f"story_{number}.png")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
