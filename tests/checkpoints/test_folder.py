@@ -1,6 +1,5 @@
 import errno
 import json
-import resource
 import shutil
 
 import ml_dtypes
@@ -10,6 +9,7 @@ import pytest
 from storyjax.checkpoints import folder as folders
 from storyjax.checkpoints.folder import load_component, model_hash, model_index, save_folder
 from storyjax.errors import StoryjaxError
+from tests.disk import no_file_grows_past
 
 CONFIG = {"block_out_channels": [32, 64], "name": "kleiner Bär"}
 SHAPES = {"conv_in.kernel": (3, 3, 4, 8), "blocks.0.scale": (8,), "alpha": (1,)}
@@ -134,18 +134,12 @@ def test_missing_tokenizer(tmp_path):
         save(tmp_path / "model", tokenizer=tmp_path / "nothing")
 
 
-@pytest.fixture
-def small_disk():
-    """No file may grow past 1000 bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_failed_write_leaves_the_old_model_and_nothing_else(saved, small_disk):
+def test_failed_write_leaves_the_old_model_and_nothing_else(saved):
     before = model_hash(saved)
-    with pytest.raises(StoryjaxError, match=r"could not write the model folder .*too large.*nothing was changed there"):
+    refused = pytest.raises(
+        StoryjaxError, match=r"could not write the model folder .*too large.*nothing was changed there"
+    )
+    with refused, no_file_grows_past(1000):
         save(saved, seed=5, overwrite=True)
     assert model_hash(saved) == before
     assert [path.name for path in saved.parent.iterdir()] == ["model"]

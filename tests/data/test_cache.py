@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import resource
 import shutil
 
 import ml_dtypes
@@ -11,6 +10,7 @@ import pytest
 
 from storyjax.data import BatchSpec, CachedSource, build_cache, iterate_once, make_batches, open_source, weights_hash
 from storyjax.errors import StoryjaxError
+from tests.disk import no_file_grows_past
 
 PIXELS = BatchSpec(text=None)
 LATENTS = BatchSpec(pictures="latents", text=None, truth=("place",))
@@ -144,15 +144,12 @@ def test_what_another_build_left_is_not_continued(source, tmp_path, monkeypatch)
 
 def test_a_full_disk_keeps_what_is_there(source, tmp_path, monkeypatch):
     monkeypatch.setattr("storyjax.data.cache._SAVE_EVERY", 1)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))  # a row has 120 bytes: the 16th story does not fit
-    try:
-        with pytest.raises(
-            StoryjaxError, match=r"cannot write the cache .*\(File too large\); 12 of 20 stories are kept, make room"
-        ):
-            build(tmp_path / "c", source, batch_size=4)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = r"cannot write the cache .*\(File too large\); 12 of 20 stories are kept, make room"
+    with (
+        pytest.raises(StoryjaxError, match=said),
+        no_file_grows_past(2000),
+    ):  # a row has 120 bytes: the 16th story does not fit
+        build(tmp_path / "c", source, batch_size=4)
     assert not (tmp_path / "c").exists()
     encoder = Encoder()
     build(tmp_path / "c", source, encoder, batch_size=4)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from storyjax.story import (
     story_from_sentences,
     write_storyboard,
 )
+from tests.disk import no_file_grows_past
 from tests.story.drawn import cartoon_frames
 
 STORY = story_from_sentences(["Poppy runs.", "She sleeps."], title="Poppy")
@@ -221,13 +221,8 @@ def test_a_disk_that_fills_up_leaves_the_old_storyboard(tmp_path: Path, room: in
     """A limit on the size of any file makes the real write calls fail, at another file each time."""
     folder = tmp_path / "board"
     write_storyboard(folder, STORY, IMAGES, MANIFEST)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
-    try:
-        with pytest.raises(StoryjaxError) as error:
-            write_storyboard(folder, STORY, OTHER, MANIFEST, overwrite=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(StoryjaxError) as error, no_file_grows_past(room):
+        write_storyboard(folder, STORY, OTHER, MANIFEST, overwrite=True)
     assert str(error.value) == (
         f"cannot write '{folder}': the disk is full; make room and try again; nothing that was there before has been changed"
     )
