@@ -204,6 +204,22 @@ def test_a_frozen_text_encoder_stays_what_it_was_and_its_states_are_cached(whole
     assert not (tmp_path / "vae").exists()
 
 
+def test_a_continuation_without_contextualizer_recomputing_its_activations(whole, config, tmp_path):
+    workdir = branch(whole, tmp_path)
+    changes = [
+        "story.first_frame=conv2d",
+        "story.contextualizer_layers=0",
+        "loss.clean_first_frame=0",
+        "train.remat=true",
+    ]
+    train(config, workdir, *changes, "train.steps=2", "train.save_every=2", "train.sample_every=2")
+    assert sorted(curve(workdir / "story")) == [1, 2]
+    assert len(list((workdir / "story" / "samples" / "step_00000002").glob("story_*.png"))) == 4
+    pipeline = storyjax.load(workdir / "model")
+    assert pipeline.config.story.first_frame == "conv2d"
+    assert not any("contextualizer" in path for path in flatten(pipeline.params))
+
+
 def test_weights_of_another_network_are_refused(whole, config, tmp_path, capsys):
     workdir = branch(whole, tmp_path)
     with pytest.raises(SystemExit) as caught:
