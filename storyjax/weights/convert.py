@@ -8,9 +8,9 @@ import numpy as np
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import Params, flatten, unflatten
 from storyjax.weights.report import Report, listing
-from storyjax.weights.rules import TRANSFORMS, Dead, Rule, Shape, applying, key_of
+from storyjax.weights.rules import TRANSFORMS, AnyRule, Dead, Shape, Stray, applying, key_of
 
-Rules = Sequence[Rule | Dead]
+Rules = Sequence[AnyRule]
 
 
 def to_native(
@@ -77,7 +77,7 @@ def plan(
         rule, path = found[0] if found else (None, "")
         if len(found) > 1:
             report.ambiguous.append(f"{key}: {' and '.join(rule.pattern for rule, _ in found)}")
-        elif isinstance(rule, Dead):
+        elif isinstance(rule, Dead | Stray):
             report.dead.append(key)
         elif rule is None or path not in expected:
             allowed = any(re.fullmatch(pattern, key) for pattern in allow_unused)

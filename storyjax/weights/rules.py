@@ -41,6 +41,13 @@ def _transpose(*axes: int) -> Change:
     return lambda x: x.transpose(axes)
 
 
+def _without_ones(shape: Shape) -> Shape:
+    """(O, I) of (O, I) or (O, I, 1, 1)."""
+    if len(shape) not in (2, 4) or any(size != 1 for size in shape[2:]):
+        raise ValueError(f"neither (O, I) nor (O, I, 1, 1): {shape}")
+    return shape[:2]
+
+
 def _frames_last(x: np.ndarray) -> np.ndarray:
     return x.transpose(2, 1, 0)[..., None, None]
 
@@ -53,6 +60,8 @@ TRANSFORMS = {
     "conv2d": Transform(4, 4, _transpose(2, 3, 1, 0), _transpose(3, 2, 0, 1)),
     # (O, I, 1, 1) -> (I, O): Stable Diffusion 1 spells its transformers' projections as convolutions
     "conv1x1_as_linear": Transform(4, 2, lambda x: x.squeeze((2, 3)).T, lambda x: x.T[:, :, None, None]),
+    # The same where a file may hold either form; written back as (O, I)
+    "linear_or_conv1x1": Transform(None, 2, lambda x: x.reshape(_without_ones(x.shape)).T, _transpose(1, 0)),
     # (O, I, 3, 1, 1) -> (3, I, O): a Conv3d that only looks along the frames
     "temporal_conv": Transform(5, 3, lambda x: x.squeeze((3, 4)).transpose(2, 1, 0), _frames_last),
 }
@@ -76,6 +85,33 @@ class Rule:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alias:
+    """Another spelling of a name that some files use. Read as a `Rule` is, but never written: there the `Rule` decides."""
+
+    pattern: str
+    path: str
+    transform: str = "copy"
+
+    def native_path(self, key: str) -> str | None:
+        """The native path of a PyTorch name, or None where the spelling does not apply."""
+        return _translate(self.pattern, self.path, key)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stray:
+    """Tensors that only some files hold and that no output depends on (a constant table saved as a buffer).
+
+    Dropped on import where they are, never missed where they are not, never written.
+    """
+
+    pattern: str
+
+    def native_path(self, key: str) -> str | None:
+        """Not None (but no path) where `key` is one of these tensors."""
+        return _translate(self.pattern, "", key)
+
+
+@dataclasses.dataclass(frozen=True)
 class Dead:
     """Tensors that never influence an output: dropped on import, written back as zeros on export.
 
@@ -94,6 +130,8 @@ class Dead:
         """The name to write beside the native tensor at `path`, or None."""
         return _translate(self.beside, self.pattern, path)
 
+
+AnyRule = Rule | Alias | Stray | Dead
 
 _FIELD = re.compile(r"\{(\w+)(?::((?:[^{}]|\{\d+(?:,\d*)?\})*))?\}")
 
@@ -117,33 +155,33 @@ def _translate(source: str, target: str, name: str) -> str | None:
     return _FIELD.sub(lambda field: match[field[1]], target) if match else None
 
 
-def applying(rules: Iterable[Rule | Dead], key: str) -> list[tuple[Rule | Dead, str]]:
+def applying(rules: Iterable[AnyRule], key: str) -> list[tuple[AnyRule, str]]:
     """Every rule that matches the PyTorch name, with the native path it gives."""
     return [(rule, path) for rule in rules if (path := rule.native_path(key)) is not None]
 
 
-def key_of(rules: Iterable[Rule | Dead], path: str) -> list[tuple[Rule, str]]:
+def key_of(rules: Iterable[AnyRule], path: str) -> list[tuple[Rule, str]]:
     """Every live rule that writes the native path, with the PyTorch name it gives."""
     live = (rule for rule in rules if isinstance(rule, Rule))
     return [(rule, key) for rule in live if (key := rule.pytorch_key(path)) is not None]
 
 
-def linear(source: str, target: str, *, bias: bool = True, transform: str = "linear") -> list[Rule | Dead]:
+def linear(source: str, target: str, *, bias: bool = True, transform: str = "linear") -> list[AnyRule]:
     """Weight and bias of a Linear layer (or, by `transform`, of a convolution) at `source`; ours sits at `target`."""
     weight = Rule(f"{source}.weight", f"{target}.kernel", transform)
     return [weight, Rule(f"{source}.bias", f"{target}.bias")] if bias else [weight]
 
 
-def conv2d(source: str, target: str) -> list[Rule | Dead]:
+def conv2d(source: str, target: str) -> list[AnyRule]:
     """Weight and bias of a 2D convolution."""
     return linear(source, target, transform="conv2d")
 
 
-def norm(source: str, target: str) -> list[Rule | Dead]:
+def norm(source: str, target: str) -> list[AnyRule]:
     """Weight and bias of a LayerNorm or GroupNorm."""
     return [Rule(f"{source}.weight", f"{target}.scale"), Rule(f"{source}.bias", f"{target}.bias")]
 
 
-def join(*groups: Sequence[Rule | Dead]) -> list[Rule | Dead]:
+def join(*groups: Sequence[AnyRule]) -> list[AnyRule]:
     """One table from several groups."""
     return [rule for group in groups for rule in group]

@@ -4,12 +4,12 @@ Names differ from ours in few places: `weight` is `kernel` or `scale`, `to_out.0
 `net.2` are `proj_in` and `proj_out`, and a block has one `downsample` or `upsample` instead of a list of them.
 """
 
-from storyjax.weights.rules import Dead, Rule, conv2d, join, linear, norm
+from storyjax.weights.rules import AnyRule, conv2d, join, linear, norm
 
 BLOCK = r"{at:(?:down_blocks|up_blocks)\.[0-9]+|mid_block}"
 
 
-def resnet(source: str, target: str) -> list[Rule | Dead]:
+def resnet(source: str, target: str) -> list[AnyRule]:
     """A residual block: two norms and convolutions, the time projection, the shortcut."""
     return join(
         norm(f"{source}.norm{{k}}", f"{target}.norm{{k}}"),
@@ -19,7 +19,7 @@ def resnet(source: str, target: str) -> list[Rule | Dead]:
     )
 
 
-def transformer_block(source: str, target: str) -> list[Rule | Dead]:
+def transformer_block(source: str, target: str) -> list[AnyRule]:
     """Norms, attentions (no bias on q, k, v) and GEGLU feed-forward of one transformer block."""
     attention = "attn{k}"
     return join(
@@ -31,7 +31,7 @@ def transformer_block(source: str, target: str) -> list[Rule | Dead]:
     )
 
 
-def transformer(source: str, target: str, projection: str = "linear") -> list[Rule | Dead]:
+def transformer(source: str, target: str, projection: str = "linear") -> list[AnyRule]:
     """A transformer over an image: norm, projections in and out, its blocks.
 
     projection: "linear", or "conv1x1_as_linear" for Stable Diffusion 1.
@@ -43,7 +43,7 @@ def transformer(source: str, target: str, projection: str = "linear") -> list[Ru
     )
 
 
-def unet(root: str = "", projection: str = "linear") -> list[Rule | Dead]:
+def unet(root: str = "", projection: str = "linear") -> list[AnyRule]:
     """The table of a UNet whose slots are empty; its native paths start with `root` ("unet." inside a system's model)."""
     return join(
         conv2d("conv_in", f"{root}conv_in"),

@@ -6,11 +6,11 @@ position bias whose use is commented out, a placeholder scalar of the sinusoidal
 export, written back as zeros.
 """
 
-from storyjax.weights.rules import Dead, Rule, conv2d, join, linear, norm
+from storyjax.weights.rules import AnyRule, Dead, Rule, conv2d, join, linear, norm
 from storyjax.weights.unet import BLOCK, transformer, transformer_block, unet
 
 
-def _temporal_convolution() -> list[Rule | Dead]:
+def _temporal_convolution() -> list[AnyRule]:
     source, target = f"{BLOCK}.conv3ds.{{j}}", "unet.{at}.after_resnet.{j}"
     return join(
         [Rule(f"{source}.alpha", f"{target}.alpha")],
@@ -23,7 +23,7 @@ def _temporal_convolution() -> list[Rule | Dead]:
     )
 
 
-def _temporal_attention() -> list[Rule | Dead]:
+def _temporal_attention() -> list[AnyRule]:
     source, target = f"{BLOCK}.tempo_attns.{{j}}", "unet.{at}.after_attention.{j}"
     attention = "transformer_blocks.{b}.attn{k}"
     return join(
@@ -46,7 +46,7 @@ def _temporal_attention() -> list[Rule | Dead]:
     )
 
 
-def _contextualizer() -> list[Rule | Dead]:
+def _contextualizer() -> list[AnyRule]:
     """Block 0 of an official layer looks at the whole story, block 1 along the frames."""
     layers = []
     for number, name in enumerate(("story", "frame")):
@@ -60,7 +60,7 @@ def _contextualizer() -> list[Rule | Dead]:
     return join(*layers, [freqs, pos_embed], norm("text_adapter.norm", "contextualizer.norm"))
 
 
-RULES: list[Rule | Dead] = join(
+RULES: list[AnyRule] = join(
     unet("unet."),
     _temporal_convolution(),
     _temporal_attention(),
