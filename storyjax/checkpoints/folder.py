@@ -9,10 +9,8 @@
 A folder appears whole or not at all: it is written beside its place and renamed.
 """
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 import textwrap
 from collections.abc import Mapping
@@ -24,11 +22,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from storyjax.checkpoints.beside import INDEX, may_write, written_beside
 from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import Params, flatten, unflatten
 
-INDEX = "model_index.json"
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -58,33 +56,22 @@ def save_folder(
         raise StoryjaxError(f"weights cannot be stored as '{dtype}'{nearest(dtype, list(DTYPES))}")
     if tokenizer is not None and not Path(tokenizer).is_dir():
         raise StoryjaxError(f"no tokenizer folder at '{tokenizer}'")
-    _may_write(folder, overwrite)
+    may_write(folder, overwrite)
     stored = {name: _stored(name, params, dtype) for name, (_, params) in components.items()}
     sizes = {
         name: {"dtype": dtype, "parameters": sum(int(x.size) for x in flat.values()), "tensors": len(flat)}
         for name, flat in stored.items()
     }
-    beside = folder.parent / f".{folder.name}.partial"
-    try:
-        shutil.rmtree(beside, ignore_errors=True)  # left by a save that was killed
-        beside.mkdir(parents=True)
+    with written_beside(folder, overwrite=overwrite) as beside:
         for name, (config, _) in components.items():
-            _write_json(beside / name / CONFIG, config)
+            write_json(beside / name / CONFIG, config)
             # One entry only: several are written in random order, and the same weights must give the same file and hash.
             save_file(stored[name], beside / name / WEIGHTS, metadata={"dtype": dtype})
         for name, value in (extra_files or {}).items():
-            _write_json(beside / name, value)
+            write_json(beside / name, value)
         if tokenizer is not None:
             shutil.copytree(tokenizer, beside / "tokenizer")
-        _write_json(beside / INDEX, {**(index or {}), "components": sizes})
-        _to_disk(beside)
-        _swap(beside, folder)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        reason = os.strerror(errno.ENOSPC) if "os error 28" in str(error) else getattr(error, "strerror", None) or error
-        raise StoryjaxError(
-            f"could not write the model folder '{folder}': {reason}; nothing was changed there, make room and save again"
-        ) from error
+        write_json(beside / INDEX, {**(index or {}), "components": sizes})
 
 
 def load_component(
@@ -135,20 +122,6 @@ def model_hash(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _may_write(folder: Path, overwrite: bool) -> None:
-    replaced = _replaced(folder)
-    if replaced.exists() and not folder.exists():
-        replaced.rename(folder)  # killed between the two renames of `_swap`: the old model still stands beside
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise StoryjaxError(f"'{folder}' exists; choose another folder, or allow overwriting")
-    if not folder.is_dir() or (any(folder.iterdir()) and not (folder / INDEX).is_file()):
-        raise StoryjaxError(
-            f"'{folder}' is no model folder (no {INDEX}), so it is not overwritten; choose another folder"
-        )
-
-
 def _stored(name: str, params: Params, dtype: str) -> dict[str, np.ndarray]:
     """Dotted path -> array as stored; a number that is or becomes infinite or NaN is an error."""
     flat = {}
@@ -164,7 +137,8 @@ def _stored(name: str, params: Params, dtype: str) -> dict[str, np.ndarray]:
     return flat
 
 
-def _write_json(file: Path, value: Any) -> None:
+def write_json(file: Path, value: Any) -> None:
+    """A JSON value as a file, its folders made where they are missing."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -203,30 +177,3 @@ def _check(file: Path, got: Mapping[str, tuple[int, ...]], expect: Mapping[str, 
     if lines:
         wrapped = [textwrap.fill(line, 118, initial_indent="  ", subsequent_indent="    ") for line in lines]
         raise StoryjaxError("\n".join([f"'{file}' does not fit the model its config describes:", *wrapped]))
-
-
-def _to_disk(folder: Path) -> None:
-    """Wait until the files' content is on the disk: a late write error shows here, before the rename."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as stream:
-                os.fsync(stream.fileno())
-
-
-def _swap(beside: Path, folder: Path) -> None:
-    """Put `beside` in the place of `folder`; the old one is removed only when the new one stands."""
-    old = _replaced(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    try:
-        beside.rename(folder)
-    except OSError:
-        if old.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _replaced(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.replaced"

@@ -13,6 +13,7 @@ from storyjax.weights.component import Component
 from storyjax.weights.convert import plan, shapes_of
 from storyjax.weights.report import Report
 from storyjax.weights.rules import TRANSFORMS, Shape
+from storyjax.weights.transpose import contiguous
 
 Sharding = Callable[[str, Shape], jax.sharding.Sharding]  # (native path, shape) -> where the parameter lives
 
@@ -79,7 +80,7 @@ def native(value: np.ndarray, transform: str, shape: Shape, dtype: Any = None) -
     value = np.asarray(value)
     if dtype is not None:
         value = value.astype(dtype, copy=False)
-    return np.ascontiguousarray(TRANSFORMS[transform].to_native(value)).reshape(shape)
+    return contiguous(TRANSFORMS[transform].to_native(value)).reshape(shape)
 
 
 def _placed(host: np.ndarray, sharding: jax.sharding.Sharding | None) -> jax.Array:
