@@ -53,6 +53,25 @@ class Conv(nnx.Conv):
         )
 
 
+class PatchConv(nnx.Module):
+    """Cuts images into patches and projects each: kernel (P, P, inputs, outputs), stride P, no bias, no padding.
+
+    x (N, H, W, C) -> (N, H // P, W // P, outputs); pixels beyond whole patches are not looked at. One matrix product.
+    """
+
+    def __init__(self, inputs: int, outputs: int, patch: int, *, rngs: Any):
+        init = uniform(1 / math.sqrt(inputs * patch * patch))
+        self.kernel = nnx.Param(init(rngs.params(), (patch, patch, inputs, outputs)))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.kernel[...]
+        patch, outputs = kernel.shape[0], kernel.shape[-1]
+        rows, columns = x.shape[1] // patch, x.shape[2] // patch
+        x = x[:, : rows * patch, : columns * patch].astype(kernel.dtype)
+        x = x.reshape(x.shape[0], rows, patch, columns, patch, x.shape[-1]).swapaxes(2, 3)
+        return x.reshape(x.shape[0], rows, columns, -1) @ kernel.reshape(-1, outputs)
+
+
 class FrameConv(nnx.Module):
     """1D convolution over frames, kernel (3, C_in, C_out), zero padding 1: PyTorch's Conv3d of kernel (3, 1, 1).
 
