@@ -18,7 +18,7 @@ from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
 from storyjax.weights.rules import AnyRule
 
-BASE = ("unet",)  # modules of this room that register components
+BASE = ("unet", "vae", "clip")  # modules of this room that register components
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +57,7 @@ def register(new: Component) -> Component:
 
 def component(name: str) -> Component:
     """The component of that name: "unet", "vae", "clip_text", "clip_vision", or a system's. Error: unknown, naming the nearest."""
-    _discover()
+    discover()
     if name not in _KNOWN:
         raise StoryjaxError(f"no component '{name}'{nearest(name, sorted(_KNOWN))}")
     return _KNOWN[name]
@@ -68,7 +68,7 @@ def component_of(config: Mapping[str, Any]) -> Component:
 
     Error: it names no class, or one that is not known (listing the known ones).
     """
-    _discover()
+    discover()
     named = class_names(config)
     for name in named:
         for known in _KNOWN.values():
@@ -89,7 +89,7 @@ def class_names(config: Mapping[str, Any]) -> list[str]:
 
 
 @functools.cache
-def _discover() -> None:
+def discover() -> None:
     """Import every module that registers components: those of this room, then `weights.py` of each system that has one."""
     package = __name__.split(".", 1)[0]
     for name in BASE:
