@@ -160,22 +160,3 @@ def _nothing_at(path: Path) -> StoryjaxError:
     return StoryjaxError(
         f"no weights at '{path}'; expected a checkpoint file, an index of its shards, or a folder with one"
     )
-
-
-def require_finite(name: str, values: np.ndarray, source: str | Path = "the checkpoint") -> None:
-    """Raise a StoryjaxError that names the tensor, where any of its numbers is NaN or infinite.
-
-    Needs no memory of the tensor's size unless something is wrong.
-    """
-    if values.dtype.kind in "iub":
-        return
-    with np.errstate(invalid="ignore", over="ignore"):
-        # One pass: a sum of finite numbers is finite, unless it overflows, which only float64 could here.
-        if np.isfinite(values.sum(dtype=np.float64)):
-            return
-    nan, infinite = int(np.isnan(values).sum()), int(np.isinf(values).sum())
-    if nan or infinite:
-        counts = " and ".join(f"{count} {what}" for count, what in ((nan, "NaN"), (infinite, "infinite")) if count)
-        raise StoryjaxError(
-            f"'{source}': tensor '{name}' holds {counts} of {values.size} numbers; take another copy of the checkpoint"
-        )

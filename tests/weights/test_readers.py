@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from storyjax.errors import StoryjaxError
 from storyjax.weights import open_tensors
-from storyjax.weights.readers import find_weights, require_finite
+from storyjax.weights.readers import find_weights
 from tests.weights.make_torch_files import FILES, TENSORS
 
 FIRST = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.float16)}
@@ -180,34 +180,3 @@ def test_an_index_stays_in_its_folder(tmp_path):
     (tmp_path / "m.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
     with pytest.raises(StoryjaxError, match="is no safetensors index"):
         open_tensors(tmp_path)
-
-
-DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, np.float64]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_finite_numbers_pass(dtype):
-    largest = ml_dtypes.finfo(dtype).max
-    require_finite("x", np.array([[largest, largest], [-largest, 0]], dtype))
-    require_finite("x", np.array([largest, largest], dtype))
-    require_finite("x", np.zeros((0, 3), dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    ("odd", "counts"),
-    [
-        ([np.nan], "1 NaN of 5"),
-        ([np.inf, -np.inf], "2 infinite of 6"),
-        ([np.nan, np.nan, -np.inf], "2 NaN and 1 infinite of 7"),
-    ],
-)
-def test_what_is_not_finite_is_named(dtype, odd, counts):
-    values = np.array([1, 2, *odd, 3, 4]).astype(dtype)
-    with pytest.raises(StoryjaxError, match=f"'file': tensor 'conv.weight' holds {counts} numbers"):
-        require_finite("conv.weight", values, "file")
-
-
-def test_whole_numbers_are_finite():
-    require_finite("x", np.array([2**62]))
-    require_finite("x", np.array([True]))

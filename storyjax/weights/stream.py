@@ -1,0 +1,133 @@
+"""Safetensors files written tensor by tensor: the header comes from a plan, so no more than a few tensors are ever in memory.
+
+While one tensor is on its way to the disk the next is already being made. Format: https://github.com/huggingface/safetensors.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from storyjax.config import nearest
+from storyjax.errors import StoryjaxError
+from storyjax.weights.finite import require_finite
+from storyjax.weights.safetensors_file import DTYPES
+
+CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+FLUSH = 1 << 26  # bytes after which the disk is told to begin writing: it then works while we compute
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One tensor of a file to be written. `label`: how an error calls it, default its name."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    label: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write_safetensors(
+    file: Path,
+    entries: Sequence[Planned],
+    value_of: Callable[[Planned], np.ndarray],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    progress: Callable[[int], Any] | None = None,
+    check: bool = True,
+    source: str | Path = "the checkpoint",
+) -> None:
+    """Write the tensors in the order of `entries`, each made by `value_of` when its turn comes; the file is then on the disk.
+
+    value_of: called in another thread, one call at a time; must give the entry's dtype and shape, contiguous. progress: told
+    the bytes of each tensor written. check: a NaN or an infinity is an error that names the tensor and `source`.
+    Memory: the tensor being written, the one being made, and what making it takes.
+
+    Errors: NaN or infinity (StoryjaxError); the system's own where writing fails (OSError). Either way the file is no whole one:
+    write it into a folder of `storyjax.checkpoints.beside`, which then takes it away.
+    """
+    with file.open("wb", buffering=0) as stream, ThreadPoolExecutor(1) as maker:
+        since = _write(stream, header(entries, metadata))
+        for entry, value in _ahead(maker, entries, lambda entry: _made(entry, value_of, check, source)):
+            since += _write(stream, memoryview(value.reshape(-1).view(np.uint8)))
+            if since > FLUSH:
+                _start_writeback(stream.fileno())
+                since = 0
+            if progress is not None:
+                progress(entry.nbytes)
+        os.fsync(stream.fileno())
+
+
+def header(entries: Sequence[Planned], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The length and the JSON that a .safetensors file begins with. Errors: a name twice, a dtype without a code."""
+    content: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
+    start = 0
+    for entry in entries:
+        if entry.name in content:
+            raise StoryjaxError(f"tensor '{entry.name}' would stand in the file twice; expected every name once")
+        if entry.dtype not in CODES:
+            raise StoryjaxError(f"tensor '{entry.name}': numbers of type {entry.dtype} have no place in safetensors")
+        end = start + entry.nbytes
+        content[entry.name] = {"dtype": CODES[entry.dtype], "shape": list(entry.shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    return len(text).to_bytes(8, "little") + text
+
+
+def dtype_named(name: str) -> np.dtype:
+    """The dtype a person asked to store weights in. Error: no such one, naming the nearest."""
+    known = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+    if name not in known:
+        raise StoryjaxError(f"weights cannot be stored as '{name}'{nearest(name, list(known))}")
+    return np.dtype(known[name])
+
+
+def _made(entry: Planned, value_of: Callable[[Planned], np.ndarray], check: bool, source: str | Path) -> np.ndarray:
+    value = value_of(entry)
+    label = entry.label or entry.name
+    if value.dtype != entry.dtype or value.shape != entry.shape:
+        raise StoryjaxError(
+            f"tensor '{label}': expected {entry.dtype} {entry.shape}, got {value.dtype} {value.shape}; is the file changing?"
+        )
+    if check:
+        require_finite(label, value, source)
+    return np.ascontiguousarray(value).reshape(entry.shape)
+
+
+def _ahead(
+    maker: ThreadPoolExecutor, entries: Sequence[Planned], make: Callable[[Planned], np.ndarray]
+) -> Iterator[Any]:
+    """(entry, value) in order; the next value is made while the caller works with this one."""
+    coming = None
+    for number, entry in enumerate(entries):
+        value = (coming or maker.submit(make, entry)).result()
+        coming = maker.submit(make, entries[number + 1]) if number + 1 < len(entries) else None
+        yield entry, value
+        del value
+
+
+def _start_writeback(descriptor: int) -> None:
+    """Have the system begin to write what it holds of the file, without waiting; else it begins at the end, and we wait for all."""
+    if hasattr(os, "posix_fadvise"):  # Linux; elsewhere the system chooses its time
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _write(stream: Any, data: bytes | memoryview) -> int:
+    """All of `data`; a raw write may take only a part of it."""
+    data = memoryview(data)
+    total = len(data)
+    while len(data):
+        data = data[stream.write(data) :]
+    return total
