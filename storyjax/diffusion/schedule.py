@@ -21,7 +21,7 @@ from storyjax.errors import StoryjaxError
 
 Kind = Literal["linear", "scaled_linear", "cosine"]
 Prediction = Literal["epsilon", "v"]
-Spacing = Literal["leading", "trailing", "linspace"]
+Spacing = Literal["leading", "trailing", "linspace", "default"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ScheduleConfig:
     zero_snr: bool = False
     """Shift and scale sqrt(abar) so that the last timestep is pure noise; needs prediction 'v'."""
     spacing: Spacing = "leading"
-    """How a sampler chooses its timesteps (Lin et al. 2024, table 2)."""
+    """How a sampler chooses its timesteps (Lin et al. 2024, table 2); "default": as is usual for the sampler."""
     steps_offset: int = 1
     """Added to every timestep under spacing 'leading'."""
     set_alpha_to_one: bool = False
@@ -72,18 +72,18 @@ class ScheduleConfig:
 
     @classmethod
     def sd15(cls) -> "ScheduleConfig":
-        """Stable Diffusion 1.4, 1.5 and the 1.5 inpainting model."""
-        return cls()
+        """Stable Diffusion 1.4, 1.5 and the 1.5 inpainting model (released with PLMS)."""
+        return cls(spacing="default")
 
     @classmethod
     def sd21_base(cls) -> "ScheduleConfig":
-        """Stable Diffusion 2.1-base (512 pixels, epsilon)."""
-        return cls()
+        """Stable Diffusion 2.1-base (512 pixels, epsilon; released with PLMS)."""
+        return cls(spacing="default")
 
     @classmethod
     def sd21_v(cls) -> "ScheduleConfig":
-        """Stable Diffusion 2.1 (768 pixels, v-prediction)."""
-        return cls(prediction="v")
+        """Stable Diffusion 2.1 (768 pixels, v-prediction; released with DDIM)."""
+        return cls(prediction="v", spacing="default")
 
     @classmethod
     def sdxl(cls) -> "ScheduleConfig":

@@ -157,7 +157,7 @@ def test_karras_levels_are_straight_in_the_seventh_root(name):
 
 
 def test_karras_levels_span_the_chosen_timesteps_under_euler_and_the_whole_table_under_dpm():
-    schedule = make_schedule(SD)
+    schedule = make_schedule(dataclasses.replace(SD, spacing="leading"))
     known = np.sqrt(1 / schedule.alphas_cumprod.astype(np.float64) - 1)
     for name, ends in (("euler", known[[901, 1]]), ("dpm++", known[[999, 0]])):
         table, _ = solver_table(schedule, Sampler(name, karras=True), 10)
@@ -223,7 +223,7 @@ def test_error_against_the_exact_path_falls_with_the_order_of_the_method(sampler
     assert np.all(measured < order + 0.6), (errors, measured)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
+@pytest.mark.parametrize("sampler", ["ddim", "plms", "euler", "dpm++"])
 def test_many_steps_carry_every_number_to_its_exact_end(sampler):
     start = normal(0, (2, 5, 8, 8, 4))
     final = jax.jit(lambda x: sample(gaussian_denoiser(STORY), STORY, sampler, 300, x))(start)
@@ -231,9 +231,9 @@ def test_many_steps_carry_every_number_to_its_exact_end(sampler):
     np.testing.assert_allclose(final, exact_end(table.alpha[0], start), atol=0.04)
 
 
-def test_ancestral_ddim_also_reaches_the_data():
+@pytest.mark.parametrize("sampler", [Sampler(eta=1.0), Sampler("euler_a")])
+def test_ancestral_sampling_also_reaches_the_data(sampler):
     start = normal(0, (4, 5, 16, 16, 8))
-    sampler = Sampler(eta=1.0)
     run = jax.jit(lambda x, key: sample(gaussian_denoiser(STORY), STORY, sampler, 200, x, key))
     final = run(start, jax.random.key(1))
     assert float(final.mean()) == pytest.approx(MEAN, abs=0.02)
@@ -242,7 +242,7 @@ def test_ancestral_ddim_also_reaches_the_data():
     np.testing.assert_array_equal(final, run(start, jax.random.key(1)))
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
+@pytest.mark.parametrize("sampler", ["ddim", "plms", "euler", "dpm++"])
 def test_zero_snr_starts_from_pure_noise_without_dividing_by_zero(sampler):
     config = dataclasses.replace(ScheduleConfig.sd21_v(), zero_snr=True, spacing="trailing")
     schedule = make_schedule(config)
@@ -304,10 +304,11 @@ def test_sampling_can_be_differentiated():
     [
         ({"name": "dmp++"}, "unknown sampler 'dmp\\+\\+'; did you mean 'dpm\\+\\+'"),
         ({"name": "eular"}, "did you mean 'euler'"),
-        ({"name": "plms"}, "it has: ddim, euler, dpm\\+\\+|did you mean"),
+        ({"name": "heun"}, "it has: ddim, plms, euler, euler_a, dpm\\+\\+"),
         ({"eta": 1.5}, "expected eta in 0..1, got 1.5"),
-        ({"name": "euler", "eta": 0.5}, "'euler' is deterministic, got eta 0.5"),
+        ({"name": "euler", "eta": 0.5}, "'euler' has no eta, got 0.5"),
         ({"karras": True}, "'ddim' has no Karras noise levels"),
+        ({"name": "euler_a", "karras": True}, "'euler_a' has no Karras noise levels"),
     ],
 )
 def test_unknown_methods_and_options_are_refused(arguments, message):

@@ -1,15 +1,21 @@
 """The schedule against the official table, published settings, and the algebra it must satisfy."""
 
 import dataclasses
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from storyjax import config as configuration
-from storyjax.diffusion.diffusers_format import from_diffusers, sampler_from_diffusers, to_diffusers
+from storyjax.diffusion.diffusers_format import (
+    SamplerTakenWarning,
+    from_diffusers,
+    sampler_from_diffusers,
+    to_diffusers,
+)
 from storyjax.diffusion.noise import mix
-from storyjax.diffusion.samplers import Sampler
+from storyjax.diffusion.samplers import Sampler, spacing_of
 from storyjax.diffusion.schedule import (
     ScheduleConfig,
     add_noise,
@@ -22,6 +28,7 @@ from storyjax.diffusion.schedule import (
 )
 from storyjax.errors import StoryjaxError
 from tests.diffusion import goldens
+from tests.diffusion.diffusers_runs import RELEASED
 from tests.diffusion.draws import normal
 
 STORY = ScheduleConfig.contextual_story()
@@ -126,65 +133,48 @@ def test_settings_survive_json():
     assert configuration.from_json(ScheduleConfig, configuration.to_json(config)) == config
 
 
-# Abridged to the fields that matter, as the checkpoints were released.
-RELEASED = {
-    "sd15": {
-        "_class_name": "PNDMScheduler",
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "num_train_timesteps": 1000,
-        "set_alpha_to_one": False,
-        "skip_prk_steps": True,
-        "steps_offset": 1,
-        "trained_betas": None,
-        "clip_sample": False,
-    },
-    "sd21_v": {
-        "_class_name": "DDIMScheduler",
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "clip_sample": False,
-        "num_train_timesteps": 1000,
-        "prediction_type": "v_prediction",
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
-        "trained_betas": None,
-    },
-    "sdxl": {
-        "_class_name": "EulerDiscreteScheduler",
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085,
-        "clip_sample": False,
-        "interpolation_type": "linear",
-        "num_train_timesteps": 1000,
-        "prediction_type": "epsilon",
-        "sample_max_value": 1.0,
-        "set_alpha_to_one": False,
-        "steps_offset": 1,
-        "timestep_spacing": "leading",
-        "trained_betas": None,
-        "use_karras_sigmas": False,
-    },
-}
-
-
 @pytest.mark.parametrize("preset", sorted(RELEASED))
 def test_presets_equal_the_released_scheduler_files(preset):
     assert from_diffusers(RELEASED[preset]) == getattr(ScheduleConfig, preset)()
 
 
 def test_the_released_file_names_its_sampler():
-    assert sampler_from_diffusers(RELEASED["sdxl"]) == Sampler("euler")
-    assert sampler_from_diffusers(RELEASED["sd15"]) == Sampler("ddim")
+    taken = {name: sampler_from_diffusers(file).name for name, file in RELEASED.items()}
+    assert taken == {"sd15": "plms", "sd21_base": "plms", "sd21_v": "ddim", "sdxl": "euler"}
     assert sampler_from_diffusers({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True}) == Sampler(
         "dpm++", karras=True
     )
+    assert sampler_from_diffusers({"_class_name": "DDPMScheduler"}) == Sampler(eta=1.0)
 
 
-@pytest.mark.parametrize("sampler", [Sampler(), Sampler("euler"), Sampler("dpm++", karras=True)])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"_class_name": "UniPCMultistepScheduler"}, "UniPCMultistepScheduler, is not here; 'dpm\\+\\+' is taken"),
+        ({"_class_name": "KDPM2AncestralDiscreteScheduler"}, "'euler_a' is taken"),
+        ({"_class_name": "PNDMScheduler", "skip_prk_steps": False}, "with skip_prk_steps False, is not here; 'plms'"),
+        ({"_class_name": "EulerDiscreteScheduler", "use_beta_sigmas": True}, "with use_beta_sigmas True"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", "solver_order": 3},
+            "with algorithm_type 'sde-dpmsolver\\+\\+', solver_order 3, is not here; 'dpm\\+\\+' is taken",
+        ),
+    ],
+)
+def test_a_sampler_that_is_not_here_is_replaced_in_the_open(change, message):
+    with pytest.warns(SamplerTakenWarning, match=message):
+        sampler_from_diffusers(RELEASED["sdxl"] | change)
+
+
+def test_a_released_sampler_is_taken_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for file in RELEASED.values():
+            sampler_from_diffusers(file)
+
+
+@pytest.mark.parametrize(
+    "sampler", [Sampler(), Sampler("plms"), Sampler("euler"), Sampler("euler_a"), Sampler("dpm++", karras=True)]
+)
 @pytest.mark.parametrize("config", [STORY, ScheduleConfig(kind="cosine", spacing="linspace"), ScheduleConfig.sd21_v()])
 def test_diffusers_dictionary_goes_there_and_back(config, sampler):
     mapping = to_diffusers(config, sampler)
@@ -195,9 +185,19 @@ def test_diffusers_dictionary_goes_there_and_back(config, sampler):
 def test_a_field_left_out_means_the_default_of_the_class():
     base = {"_class_name": "DDIMScheduler", "clip_sample": False}
     assert from_diffusers(base).set_alpha_to_one
-    assert from_diffusers(base).spacing == "leading"
+    assert from_diffusers(base).beta_end == 0.02
     assert not from_diffusers({"_class_name": "PNDMScheduler"}).set_alpha_to_one
-    assert from_diffusers({"_class_name": "EulerDiscreteScheduler"}).spacing == "linspace"
+    assert from_diffusers({"_class_name": "HeunDiscreteScheduler"}).beta_end == 0.012
+
+
+@pytest.mark.parametrize(
+    ("name", "spacing"),
+    [("ddim", "leading"), ("plms", "leading"), ("euler", "linspace"), ("euler_a", "linspace"), ("dpm++", "linspace")],
+)
+def test_a_spacing_left_out_is_the_usual_one_of_the_sampler(name, spacing):
+    """As when the scheduler of a diffusers pipeline is exchanged."""
+    assert spacing_of(make_schedule(from_diffusers(RELEASED["sd15"])), Sampler(name)) == spacing
+    assert spacing_of(make_schedule(from_diffusers(RELEASED["sdxl"])), Sampler(name)) == "leading"
 
 
 @pytest.mark.parametrize(
