@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from storyjax.checkpoints.folder import load_component, model_index, read_extra, save_folder
+from storyjax.checkpoints.folder import save_folder
 from storyjax.config import from_json, to_json
 from storyjax.data.tokenizer import load_tokenizer, tokenize
 from storyjax.diffusion import guidance, noise
@@ -24,11 +24,13 @@ from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
-from storyjax.nn.build import Params, abstract, bind, flatten
+from storyjax.nn.build import Params, abstract, bind
 from storyjax.story.pictures import Picture, read_picture
 from storyjax.story.story import Story, check_length
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
-from storyjax.systems.contextual_story.objective import Networks, story_maker, text_maker
+from storyjax.systems.contextual_story.objective import Networks
+from storyjax.weights.layouts import Checkpoint, recognise
+from storyjax.weights.load import Sharding
 
 SYSTEM = "contextual_story"
 
@@ -113,38 +115,42 @@ class ContextualStoryPipeline:
 
     @classmethod
     def load(cls, folder: str | Path) -> "ContextualStoryPipeline":
-        """The pipeline of a model folder. Errors: a missing or damaged file, weights that do not fit their config."""
-        folder = Path(folder)
-        index = model_index(folder)
-        if index.get("system") != SYSTEM:
-            raise StoryjaxError(f"'{folder}' holds a model of system '{index.get('system')}', expected '{SYSTEM}'")
-        kinds = {
-            "unet": (ContextualStoryConfig, story_maker),
-            "text_encoder": (CLIPTextConfig, text_maker),
-            "vae": (VAEConfig, vae_maker),
-        }
-        configs, params = {}, {}
-        for name, (kind, maker) in kinds.items():
-            configs[name] = from_json(kind, read_extra(folder, f"{name}/config.json"), f"{folder}/{name}/config.json")
-            shapes = {path: leaf.shape for path, leaf in flatten(abstract(maker(configs[name]))[1]).items()}
-            params[name] = load_component(folder, name, shapes)[1]
-        missing = [name for name in ("prior", "size", "defaults") if name not in index]
+        """The pipeline of a model folder, ours or a released one, in float32.
+
+        Errors: a missing or damaged file, weights that do not fit their config, a folder of another system.
+        """
+        return cls.of(recognise(folder))
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        dtype: Any = np.float32,
+        sharding: Sharding | None = None,
+        allow_unused: Sequence[str] = (),
+    ) -> "ContextualStoryPipeline":
+        """The pipeline of a checkpoint; its parameters go from the file straight to their place, in `dtype`."""
+        folder, settings = checkpoint.path, checkpoint.settings
+        if checkpoint.system.name != SYSTEM:
+            raise StoryjaxError(f"'{folder}' holds a model of system '{checkpoint.system.name}', expected '{SYSTEM}'")
+        missing = [name for name in ("prior", "size", "defaults") if name not in settings]
         if missing:
             raise StoryjaxError(
                 f"'{folder}/model_index.json' has no '{missing[0]}'; save or copy the model folder again"
             )
         config = PipelineConfig(
-            story=configs["unet"],
-            text_encoder=configs["text_encoder"],
-            vae=configs["vae"],
-            schedule=from_json(ScheduleConfig, read_extra(folder, "scheduler/scheduler_config.json")),
-            prior=from_json(noise.NoisePrior, index["prior"]),
-            size=(index["size"][0], index["size"][1]),
-            defaults=from_json(Defaults, index["defaults"]),
+            story=checkpoint.parts["unet"].config,
+            text_encoder=checkpoint.parts["text_encoder"].config,
+            vae=checkpoint.parts["vae"].config,
+            schedule=checkpoint.schedule,
+            prior=from_json(noise.NoisePrior, settings["prior"]),
+            size=(settings["size"][0], settings["size"][1]),
+            defaults=from_json(Defaults, settings["defaults"]),
         )
-        motion = np.asarray(read_extra(folder, "cumulative_motion.json"), np.float32).reshape(-1)
-        params = jax.tree.map(jnp.asarray, params)
-        return cls(config, params, load_tokenizer(folder / "tokenizer"), motion)
+        motion = np.asarray(checkpoint.read("cumulative_motion.json"), np.float32).reshape(-1)
+        params = checkpoint.load(dtype=dtype, sharding=sharding, allow_unused=allow_unused)
+        return cls(config, params, load_tokenizer(checkpoint.tokenizers["tokenizer"]), motion)
 
     def save(
         self, folder: str | Path, tokenizer: str | Path, *, dtype: str = "float32", overwrite: bool = False

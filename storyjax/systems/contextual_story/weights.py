@@ -7,9 +7,10 @@ export, written back as zeros.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from storyjax.config import from_json, to_json
+from storyjax.diffusion.noise import NoisePrior
 from storyjax.errors import StoryjaxError
 from storyjax.systems.contextual_story.config import FIRST_FRAME_MODES, ContextualStoryConfig
 from storyjax.systems.contextual_story.model import ContextualStory
@@ -17,7 +18,11 @@ from storyjax.weights import unet as base
 from storyjax.weights.component import Component, register
 from storyjax.weights.rules import AnyRule, Dead, Rule, conv2d, join, linear, norm
 from storyjax.weights.settings import Settings
+from storyjax.weights.system import System, register_system
 from storyjax.weights.unet import BLOCK, transformer, transformer_block, unet
+
+if TYPE_CHECKING:
+    from storyjax.weights.layouts import Checkpoint
 
 
 def _temporal_convolution() -> list[AnyRule]:
@@ -159,5 +164,27 @@ COMPONENT = register(
         write_config=write_config,
         make=lambda config, rngs: ContextualStory(config, rngs=rngs),
         rules=lambda config: rules(base.projection_of(config.unet)),
+    )
+)
+
+
+def settings(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """The released models' picture size, noise prior and sampling (spec §8.1, §9); no file of theirs says them."""
+    from storyjax.systems.contextual_story.pipeline import Defaults
+
+    return {
+        "size": [256, 256],
+        "prior": to_json(NoisePrior()),
+        "defaults": to_json(Defaults(sampler=checkpoint.sampler)),
+    }
+
+
+register_system(
+    System(
+        name="contextual_story",
+        pipelines=("ConditionalAnimationPipeline",),
+        parts={"unet": "contextual_story", "text_encoder": "clip_text", "vae": "vae"},
+        settings=settings,
+        files=("cumulative_motion.json",),
     )
 )

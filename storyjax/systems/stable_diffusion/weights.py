@@ -1,0 +1,38 @@
+"""What a Stable Diffusion checkpoint consists of. Its networks are the base models': their tables lie in `storyjax/weights/`."""
+
+from typing import TYPE_CHECKING, Any
+
+from storyjax.weights.system import System, register_system
+
+if TYPE_CHECKING:
+    from storyjax.weights.layouts import Checkpoint
+
+
+def settings(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """`size`: height and width of the pictures it was trained on. `zero_empty_prompt`: whether an empty negative prompt means
+    zeros in the place of its encoding, as SDXL was trained (`force_zeros_for_empty_prompt`)."""
+    original = checkpoint.parts["unet"].original or {}
+    side = original.get("sample_size") or 64
+    height, width = (side, side) if isinstance(side, int) else side
+    factor = checkpoint.parts["vae"].config.factor
+    return {
+        "size": [height * factor, width * factor],
+        "zero_empty_prompt": bool(checkpoint.index.get("force_zeros_for_empty_prompt", False)),
+    }
+
+
+register_system(
+    System(
+        name="stable_diffusion",
+        pipelines=(
+            "StableDiffusionPipeline",
+            "StableDiffusionImg2ImgPipeline",
+            "StableDiffusionInpaintPipeline",
+            "StableDiffusionXLPipeline",
+            "StableDiffusionXLImg2ImgPipeline",
+            "StableDiffusionXLInpaintPipeline",
+        ),
+        parts={"unet": "unet", "text_encoder": "clip_text", "vae": "vae"},
+        settings=settings,
+    )
+)
