@@ -43,6 +43,11 @@ class VAEConfig:
         """Stable Diffusion 1.x and 2.x, 83,653,863 parameters."""
         return cls()
 
+    @classmethod
+    def sdxl(cls) -> "VAEConfig":
+        """SDXL: the same sizes, other weights, other scaling. Overflows in float16; decode in float32 or bfloat16."""
+        return cls(scaling_factor=0.13025)
+
 
 class _MidBlock(nnx.Module):
     """Residual block, one-head attention over the pixels, residual block."""

@@ -70,8 +70,9 @@ def load_params(
     for path in sorted(expected, key=lambda path: -math.prod(expected[path])):
         key, transform = places[path]
         shape = expected[path]
-        host = native(tensors[key], transform, shape, dtype)
-        flat[path] = _placed(host, sharding(path, shape) if sharding else None)
+        place = sharding(path, shape) if sharding else None
+        # No name for what is between: the host's copy would live until the next one stands beside it.
+        flat[path] = _placed(native(tensors[key], transform, shape, dtype), place)
     return unflatten({path: flat[path] for path in expected}), report
 
 
