@@ -105,6 +105,44 @@ def test_more_tokens_than_positions_are_refused():
         jax.eval_shape(lambda p, t: bind(graphdef, p)(t), shapes, long)
 
 
+def test_hidden_states_of_earlier_layers():
+    """Skipping a layer is the network without it; the final norm is the caller's choice; the pooled vector is always the last's."""
+    graphdef, params = network(maker(TWO_LAYERS))
+    one_layer, fewer = network(maker(TEXT))[0], {**params, "layers": {"0": params["layers"]["0"]}}
+    encoder, shorter = bind(graphdef, params), bind(one_layer, fewer)
+    np.testing.assert_array_equal(encoder(TOKENS, skip=1), shorter(TOKENS))
+    np.testing.assert_array_equal(encoder(TOKENS, skip=1, norm=False), shorter(TOKENS, norm=False))
+    assert np.abs(np.asarray(encoder(TOKENS, norm=False)) - encoder(TOKENS)).max() > 0.1
+    hidden, pooled = encoder.encode(TOKENS, skip=1, norm=False)
+    np.testing.assert_array_equal(hidden, encoder(TOKENS, skip=1, norm=False))
+    np.testing.assert_array_equal(pooled, encoder.encode(TOKENS)[1])
+
+
+@pytest.mark.parametrize(("end_token", "places"), [(None, [1, 3]), (5, [2, 0])])
+def test_the_pooled_vector_stands_at_the_first_end_of_text(end_token, places):
+    """At the largest id, or at the id that the config names; the first of several."""
+    config = dataclasses.replace(TEXT, end_token=end_token)
+    encoder = bind(*network(maker(config)))
+    tokens = np.array([[3, 90, 5, 90, 5], [5, 5, 7, 80, 9]])
+    hidden, pooled = encoder.encode(tokens)
+    np.testing.assert_array_equal(pooled, np.asarray(hidden)[[0, 1], places])
+
+
+def test_the_pooled_vector_is_projected_where_there_is_a_projection():
+    config = dataclasses.replace(TEXT, projection=3)
+    graphdef, params = network(maker(config))
+    without = {name: value for name, value in params.items() if name != "text_projection"}
+    plain = bind(abstract(maker(TEXT))[0], without).encode(TOKENS)[1]
+    projected = bind(graphdef, params).encode(TOKENS)[1]
+    np.testing.assert_allclose(projected, np.asarray(plain) @ params["text_projection"]["kernel"], atol=1e-5)
+
+
+@pytest.mark.parametrize("skip", [-1, 2])
+def test_layers_that_are_not_there_cannot_be_skipped(skip):
+    with pytest.raises(StoryjaxError, match=f"cannot skip {skip} of its 2 layers; give 0 to 1"):
+        bind(*network(maker(TWO_LAYERS)))(TOKENS, skip=skip)
+
+
 def test_an_unknown_activation_names_the_nearest():
     with pytest.raises(StoryjaxError, match="unknown activation 'quickgelu'; did you mean 'quick_gelu'"):
         CLIPTextConfig(activation="quickgelu")

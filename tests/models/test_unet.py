@@ -1,4 +1,7 @@
-"""The UNet: sizes of the released presets, slots that cost nothing when empty, any picture size, rematerialisation, bfloat16."""
+"""The UNet: slots that cost nothing when empty, any picture size, rematerialisation, bfloat16.
+
+The released presets' sizes are held in tests/weights/test_released_models.py, with all their names.
+"""
 
 import dataclasses
 
@@ -10,7 +13,7 @@ from flax import nnx
 
 from storyjax.errors import StoryjaxError
 from storyjax.models.unet import Place, Slots, UNet, UNetConfig
-from storyjax.nn.build import abstract, bind, count, flatten
+from storyjax.nn.build import abstract, bind, flatten
 from tests.tiny import UNET, network, quick_jit
 
 TWO_LEVELS = dataclasses.replace(UNET, block_out_channels=(8, 16), attention=(False, True), heads=(2, 4))
@@ -26,21 +29,42 @@ def inputs(height, width, dtype=np.float32):
     return sample.astype(dtype), np.array([3, 700]), context.astype(dtype)
 
 
-@pytest.mark.parametrize(
-    ("config", "parameters"),
-    [
-        (UNetConfig.sd21_base(), 865_910_724),
-        (UNetConfig.sd15(), 859_520_964),
-        (UNetConfig.sd_inpaint(), 859_520_964 + 5 * 9 * 320),
-    ],
-)
-def test_presets_have_as_many_parameters_as_the_released_models(config, parameters):
-    assert count(abstract(maker(config))[1]) == parameters
-
-
 def test_a_level_without_its_settings_is_named():
     with pytest.raises(StoryjaxError, match="block_out_channels has 2 levels, but heads has 1 entries"):
         UNetConfig(block_out_channels=(8, 8), attention=(True, True), heads=(2,))
+
+
+def test_depths_are_given_for_all_levels_or_for_each():
+    assert [UNetConfig.sdxl().depth(level) for level in range(3)] == [1, 2, 10]
+    assert UNetConfig.sd15().depth(3) == 1
+    with pytest.raises(StoryjaxError, match="block_out_channels has 4 levels, but transformer_depth has 2 entries"):
+        UNetConfig(transformer_depth=(1, 2))
+
+
+ADDED = dataclasses.replace(
+    TWO_LEVELS, addition="text_time", addition_inputs=5 + 6 * 4, addition_time_width=4, transformer_depth=(1, 2)
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "added", "message"),
+    [
+        (ADDED, {}, r"'text_time' needs pooled_text \(N, P\) and time_ids \(N, K\)"),
+        (ADDED, {"pooled_text": (2, 5)}, "needs pooled_text"),
+        (ADDED, {"pooled_text": (2, 5), "time_ids": (2, 5)}, r"expected 29 numbers .* got 25 \(5 \+ 5 x 4\)"),
+        (TWO_LEVELS, {"pooled_text": (2, 5), "time_ids": (2, 6)}, "no addition to take pooled_text or time_ids"),
+    ],
+)
+def test_pooled_text_and_sizes_must_suit_the_network(config, added, message):
+    graphdef, shapes = abstract(maker(config))
+    given = {name: np.zeros(shape, np.float32) for name, shape in added.items()}
+    with pytest.raises(StoryjaxError, match=message):
+        jax.eval_shape(lambda p: bind(graphdef, p)(*inputs(8, 8), **given), shapes)
+
+
+def test_an_unknown_addition_is_named():
+    with pytest.raises(StoryjaxError, match="no addition 'image'; expected none or 'text_time'"):
+        UNetConfig(addition="image")
 
 
 class Silent(nnx.Module):

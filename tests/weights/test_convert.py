@@ -4,7 +4,7 @@ import pytest
 
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import flatten
-from storyjax.weights import Dead, Rule, plan, shapes_of, to_native, to_pytorch
+from storyjax.weights import Alias, Dead, Rule, Stray, plan, shapes_of, to_native, to_pytorch
 
 RULES = [
     Rule("layers.{i}.weight", "blocks.{i}.kernel", "linear"),
@@ -101,6 +101,18 @@ def test_two_tensors_for_one_place_are_an_error_naming_both():
     given = tensors() | {"old_layers.1.bias": np.zeros(4)}
     with pytest.raises(StoryjaxError, match=r"blocks\.1\.bias: layers\.1\.bias and old_layers\.1\.bias"):
         to_native(given, rules, EXPECTED)
+
+
+def test_other_spellings_and_strays_are_read_but_not_written():
+    rules = [*RULES, Alias("old.{i}.bias", "blocks.{i}.bias"), Stray("steps")]
+    given = tensors(layers_1_bias=None) | {"old.1.bias": np.arange(4.0), "steps": np.zeros(())}
+    params, report = to_native(given, rules, EXPECTED)
+    assert report.dead == ["layers.0.position_ids", "steps"]
+    np.testing.assert_array_equal(params["blocks"]["1"]["bias"], np.arange(4.0))
+    exported = to_pytorch(params, rules)
+    assert set(exported) == {*tensors(), "layers.1.position_ids"}
+    _, report = plan({"layers.1.bias": (4,), "old.1.bias": (4,)}, rules, {"blocks.1.bias": (4,)})
+    assert report.duplicates == ["blocks.1.bias: layers.1.bias and old.1.bias"]
 
 
 def test_parameter_that_no_rule_writes_is_named():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from storyjax.weights.rules import TRANSFORMS, Dead, Rule, applying, key_of
+from storyjax.weights.rules import TRANSFORMS, Alias, Dead, Rule, Stray, applying, key_of
 from storyjax.weights.unet import unet
 
 SHAPES = {
@@ -9,6 +9,7 @@ SHAPES = {
     "linear": ((8, 3), (3, 8)),
     "conv2d": ((8, 3, 5, 7), (5, 7, 3, 8)),
     "conv1x1_as_linear": ((8, 3, 1, 1), (3, 8)),
+    "linear_or_conv1x1": ((8, 3), (3, 8)),
     "temporal_conv": ((8, 4, 3, 1, 1), (3, 4, 8)),
 }
 
@@ -36,7 +37,14 @@ def test_temporal_convolution_keeps_the_taps_in_order():
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [("linear", (3, 4, 1, 1)), ("conv2d", (3, 4)), ("conv1x1_as_linear", (3, 4, 3, 3))]
+    ("name", "shape"),
+    [
+        ("linear", (3, 4, 1, 1)),
+        ("conv2d", (3, 4)),
+        ("conv1x1_as_linear", (3, 4, 3, 3)),
+        ("linear_or_conv1x1", (3, 4, 3, 3)),
+        ("linear_or_conv1x1", (3, 4, 1)),
+    ],
 )
 def test_shape_that_does_not_suit_a_transform_becomes_none(name, shape):
     assert TRANSFORMS[name].shape(shape) is None
@@ -68,3 +76,21 @@ def test_transformer_projections_of_both_stable_diffusions(projection, shape):
     found = applying(unet(projection=projection), "mid_block.attentions.0.proj_in.weight")
     assert [path for _, path in found] == ["mid_block.attentions.0.proj_in.kernel"]
     assert TRANSFORMS[found[0][0].transform].shape(shape) == (320, 320)
+
+
+def test_a_matrix_may_come_as_a_1x1_convolution():
+    matrix, transform = np.arange(6.0).reshape(3, 2), TRANSFORMS["linear_or_conv1x1"]
+    assert transform.shape((3, 2, 1, 1)) == (2, 3)
+    np.testing.assert_array_equal(transform.to_native(matrix[:, :, None, None]), transform.to_native(matrix))
+
+
+def test_an_alias_is_read_and_never_written():
+    rules = [Rule("to_q.weight", "q.kernel", "linear"), Alias("query.weight", "q.kernel", "linear")]
+    assert [path for _, path in applying(rules, "query.weight")] == ["q.kernel"]
+    assert [key for _, key in key_of(rules, "q.kernel")] == ["to_q.weight"]
+
+
+def test_a_stray_tensor_is_recognised_and_has_no_place():
+    rules = [Stray("embeddings.{name:position_ids|token_type_ids}")]
+    assert applying(rules, "embeddings.position_ids") == [(rules[0], "")]
+    assert applying(rules, "embeddings.position_ids.0") == []
