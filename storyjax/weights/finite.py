@@ -1,10 +1,11 @@
-"""Numbers that are none: found in weights before they are stored, and named by their tensor."""
+"""Types of number, and numbers that are none: found in weights before they are stored, and named by their tensor."""
 
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
+from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
 
 # The bits that only NaN and infinity have all set, by type of number.
@@ -16,6 +17,14 @@ _EXPONENT = {
     np.dtype(ml_dtypes.float8_e5m2): np.uint8(0x7C),
     np.dtype(ml_dtypes.float8_e4m3fn): np.uint8(0x7F),  # has no infinity, one NaN
 }
+
+
+def dtype_named(name: str) -> np.dtype:
+    """The dtype a person asked to store weights in. Error: no such one, naming the nearest."""
+    known = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+    if name not in known:
+        raise StoryjaxError(f"there is no dtype '{name}' for weights{nearest(name, list(known))}")
+    return np.dtype(known[name])
 
 
 def is_float(dtype: np.dtype) -> bool:

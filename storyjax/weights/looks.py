@@ -22,7 +22,7 @@ _SIGNS = (
         "_CHECKPOINT_METADATA",
         "an orbax checkpoint of a training run; give the folder 'model' that the run writes at its end",
     ),
-    ("checkpoints", "the work directory of a training run; give its folder 'model', written when the run ends"),
+    (".lock", "the work directory of a training run; give its folder 'model', written when the run ends"),
     ("ip-adapter*", "an IP-Adapter, not a whole model"),
     ("t2i_adapter*", "a T2I-Adapter, not a whole model"),
     ("vocab.json", "a tokenizer alone; give the folder of the whole model"),

@@ -12,10 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
 from storyjax.weights.finite import require_finite
 from storyjax.weights.safetensors_file import DTYPES
@@ -84,14 +82,6 @@ def header(entries: Sequence[Planned], metadata: Mapping[str, str] | None = None
     text = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
     return len(text).to_bytes(8, "little") + text
-
-
-def dtype_named(name: str) -> np.dtype:
-    """The dtype a person asked to store weights in. Error: no such one, naming the nearest."""
-    known = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
-    if name not in known:
-        raise StoryjaxError(f"weights cannot be stored as '{name}'{nearest(name, list(known))}")
-    return np.dtype(known[name])
 
 
 def _made(entry: Planned, value_of: Callable[[Planned], np.ndarray], check: bool, source: str | Path) -> np.ndarray:

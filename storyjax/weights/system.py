@@ -9,7 +9,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.weights.component import discover
 
 if TYPE_CHECKING:
-    from storyjax.weights.layouts import Checkpoint
+    from storyjax.weights.checkpoint import Checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

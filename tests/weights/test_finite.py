@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from storyjax.errors import StoryjaxError
-from storyjax.weights.finite import all_finite, cast, require_finite
+from storyjax.weights.finite import all_finite, cast, dtype_named, require_finite
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e5m2, np.float64]
 
@@ -69,3 +69,9 @@ def test_number_that_does_not_fit_the_new_type_is_named():
 def test_odd_numbers_stay_odd_when_cast():
     """Whoever casts them may not be told that the type is too small."""
     assert np.isnan(cast(np.array([np.nan], np.float32), np.dtype(np.float16), "x")).all()
+
+
+def test_unknown_dtype_names_the_nearest():
+    assert dtype_named("bfloat16") == ml_dtypes.bfloat16
+    with pytest.raises(StoryjaxError, match=r"no dtype 'fp16' for weights.*float16"):
+        dtype_named("fp16")

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from storyjax.checkpoints.beside import check_room, written_beside
 from storyjax.errors import StoryjaxError
-from storyjax.weights.stream import Planned, dtype_named, write_safetensors
+from storyjax.weights.stream import Planned, write_safetensors
 from tests.disk import no_file_grows_past
 
 TENSORS = {
@@ -105,12 +105,6 @@ def test_name_twice_and_numbers_without_a_code(tmp_path):
         write_safetensors(tmp_path / "x", planned({"a": np.zeros(1)}) * 2, lambda _: np.zeros(1))
     with pytest.raises(StoryjaxError, match="'a': numbers of type complex128 have no place"):
         write(tmp_path / "x", {"a": np.zeros(1, complex)})
-
-
-def test_unknown_dtype_names_the_nearest():
-    assert dtype_named("bfloat16") == ml_dtypes.bfloat16
-    with pytest.raises(StoryjaxError, match=r"cannot be stored as 'fp16'.*float16"):
-        dtype_named("fp16")
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):

@@ -22,7 +22,7 @@ from storyjax.weights.system import System, register_system
 from storyjax.weights.unet import BLOCK, transformer, transformer_block, unet
 
 if TYPE_CHECKING:
-    from storyjax.weights.layouts import Checkpoint
+    from storyjax.weights.checkpoint import Checkpoint
 
 
 def _temporal_convolution() -> list[AnyRule]:

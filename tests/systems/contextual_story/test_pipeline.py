@@ -16,6 +16,8 @@ from storyjax.errors import StoryjaxError
 from storyjax.nn.build import flatten
 from storyjax.story.story import Story, story_from_sentences
 from storyjax.systems.contextual_story.pipeline import ContextualStoryPipeline, check_fit
+from storyjax.weights.layouts import recognise
+from storyjax.weights.system import system
 from tests import tiny
 
 SENTENCES = list(tiny.SENTENCES)
@@ -206,10 +208,10 @@ def edit(path, **changes):
 @pytest.mark.parametrize(
     ("file", "changes", "message"),
     [
-        ("model_index.json", {"system": "storygen"}, "holds a model of system 'storygen', expected 'contextual_story'"),
+        ("model_index.json", {"system": "storygen"}, "model_index.json': no system 'storygen'"),
         ("model_index.json", {"prior": None}, "has no 'prior'"),
         ("unet/config.json", {"framse": 3}, "unet/config.json has no field 'framse'; did you mean 'frames'?"),
-        ("unet/config.json", {"frames": 4}, r"does not fit the model its config describes"),
+        ("unet/config.json", {"frames": 4}, "contextualizer.pos_embed: expected (1, 4, "),
         ("vae/config.json", {"patch": "8"}, "vae/config.json: field 'patch': Input should be a valid integer, got '8'"),
         (
             "scheduler/scheduler_config.json",
@@ -223,6 +225,12 @@ def test_a_damaged_folder_says_what_is_wrong_with_it(folder, file, changes, mess
     assert message in failure(ContextualStoryPipeline.load, folder)
 
 
+def test_a_model_of_another_system_is_refused(folder):
+    other = dataclasses.replace(recognise(folder), system=system("stable_diffusion"))
+    text = failure(ContextualStoryPipeline.of, other)
+    assert text == f"'{folder}' holds a model of system 'stable_diffusion', expected 'contextual_story'"
+
+
 @pytest.mark.parametrize(
     "file", ["unet/model.safetensors", "vae/config.json", "tokenizer/vocab.json", "cumulative_motion.json"]
 )
@@ -234,7 +242,7 @@ def test_a_half_written_folder_names_what_is_missing(folder, file):
 def test_weights_that_were_cut_off_are_named(folder):
     weights = folder / "unet" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    assert f"'{weights}' is cut off or damaged" in failure(ContextualStoryPipeline.load, folder)
+    assert f"'{weights}' is no whole .safetensors file" in failure(ContextualStoryPipeline.load, folder)
 
 
 # ---- mistakes ----

@@ -1,0 +1,137 @@
+"""A whole model as it lies on the disk, however it is spelled there: nothing of its weights is read yet."""
+
+import contextlib
+import dataclasses
+import json
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from storyjax.diffusion.diffusers_format import sampler_from_diffusers
+from storyjax.diffusion.samplers import Sampler
+from storyjax.diffusion.schedule import ScheduleConfig
+from storyjax.errors import StoryjaxError
+from storyjax.nn.build import Params
+from storyjax.weights.component import Component
+from storyjax.weights.load import Sharding, load_params
+from storyjax.weights.report import Report
+from storyjax.weights.rules import Rule
+from storyjax.weights.system import System
+
+SCHEDULER = "scheduler/scheduler_config.json"
+TOKENIZER_FILES = ("vocab.json", "merges.txt")
+AS_IT_IS = [Rule("{path:.*}", "{path}")]  # the table of a file that is written in our names already
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One network of a checkpoint.
+
+    config: in our form. original: its config.json as the original library wrote it, None where there was none. tensors: lazy;
+    under original names, or under native paths in our layout where `native`. source: how errors call it.
+    """
+
+    component: Component
+    config: Any
+    original: Mapping[str, Any] | None
+    tensors: Any
+    source: str
+    native: bool = False
+
+    def load(
+        self, *, dtype: Any = None, sharding: Sharding | None = None, allow_unused: Sequence[str] = ()
+    ) -> tuple[Params, Report]:
+        """Its parameters, each created once in `dtype` (None: the file's) where `sharding` says; errors as `load_params`."""
+        return load_params(
+            self.placing,
+            self.config,
+            self.tensors,
+            dtype=dtype,
+            sharding=sharding,
+            allow_unused=allow_unused,
+            source=self.source,
+        )
+
+    @property
+    def placing(self) -> Component:
+        """The component with the table of names that its file is written in."""
+        return dataclasses.replace(self.component, rules=lambda _: AS_IT_IS) if self.native else self.component
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A whole model as it lies on the disk, nothing of its weights read.
+
+    parts: folder name in diffusers' layout ("unet", "text_encoder_2") -> network. tokenizers: "tokenizer", "tokenizer_2" -> folder.
+    scheduler: the scheduler_config.json as diffusers wrote it, None where a model of ours never had one. index: the
+    original model_index.json. files: other files that belong to it, relative path -> where it lies. left_out: what stands in
+    the folder and no pipeline here uses.
+    """
+
+    path: Path
+    kind: Literal["diffusers", "latent-diffusion", "storyjax"]
+    system: System
+    parts: Mapping[str, Part]
+    tokenizers: Mapping[str, Path]
+    schedule: ScheduleConfig
+    scheduler: Mapping[str, Any] | None
+    index: Mapping[str, Any]
+    files: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    stored_settings: Mapping[str, Any] | None = None
+    scratch: Any = None  # a temporary folder that lives as long as the checkpoint
+
+    @property
+    def sampler(self) -> Sampler:
+        """The sampler that its scheduler names; where that is not here, a warning says which was taken."""
+        return Sampler() if self.scheduler is None else sampler_from_diffusers(self.scheduler)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the system's pipeline wants to know beside weights, configs and schedule; see `System.settings`."""
+        return self.system.settings(self) if self.stored_settings is None else self.stored_settings
+
+    def load(
+        self, *, dtype: Any = None, sharding: Sharding | None = None, allow_unused: Sequence[str] = ()
+    ) -> dict[str, Params]:
+        """Parameters of every part, as `Part.load`; `sharding` sees paths that begin with the part's name."""
+
+        def placed(name: str) -> Sharding | None:
+            whole = sharding
+            return None if whole is None else lambda path, shape: whole(f"{name}.{path}", shape)
+
+        return {
+            name: part.load(dtype=dtype, sharding=placed(name), allow_unused=allow_unused)[0]
+            for name, part in self.parts.items()
+        }
+
+    def read(self, name: str) -> Any:
+        """A JSON file of it by relative path, such as "cumulative_motion.json"."""
+        if name not in self.files:
+            raise StoryjaxError(f"'{self.path}' has no {name}; copy or download the model again")
+        return read_json(self.files[name])
+
+
+def config_class(kind: Component) -> type:
+    """The dataclass that a component's configurations are of: what its `read_config` says it returns."""
+    return typing.get_type_hints(kind.read_config)["return"]
+
+
+@contextlib.contextmanager
+def told_of(file: Path) -> Iterator[None]:
+    """Errors within begin with the file they are about."""
+    try:
+        yield
+    except StoryjaxError as error:
+        raise StoryjaxError(f"'{file}': {error}") from None
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file. Errors: not there, no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StoryjaxError(f"cannot read '{file}': {error.strerror or error}") from None
+    except ValueError as error:
+        raise StoryjaxError(f"'{file}' is no valid JSON ({error}); copy or download it again") from None
