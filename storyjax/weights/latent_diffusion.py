@@ -91,18 +91,22 @@ def read_single_file(source: str | Path | Reader, *, ema: bool = False, predicti
         raise StoryjaxError(f"unknown prediction '{prediction}'{nearest(str(prediction), list(PREDICTIONS))}")
     if not is_latent_diffusion(reader):
         raise StoryjaxError(f"'{file}' looks like {looks_like(reader)}")
-    family = _family(file, reader)
-    inpainting = reader.shape_of(SIGN)[1] == 9
-    predicts, guessed = _prediction(file, reader, family, inpainting, prediction)
     try:
+        family = _family(file, reader)
+        inpainting = reader.shape_of(SIGN)[1] == 9
+        predicts, guessed = _prediction(file, reader, family, inpainting, prediction)
         sources = _sources(file, reader, family)
         places = _places(file, reader, sources)
         if ema:
             places = {**places, "unet": _averaged(file, reader, places["unet"])}
         tensors = {name: Renamed(reader, at) for name, at in places.items()}
         configs = _configs(reader, tensors, family, predicts)
+    except StoryjaxError:
+        raise
     except KeyError as error:
         raise StoryjaxError(f"'{file}' is not a whole model: it lacks the tensor {error}; copy it again") from None
+    except (IndexError, ValueError):  # an axis too few or too many where a config is read off
+        raise StoryjaxError(f"'{file}' has tensors of shapes that no Stable Diffusion has; give another file") from None
     used = {key for each in tensors.values() for key in each.sources()}
     return SingleFile(
         family,
