@@ -39,14 +39,16 @@ def save_folder(
     *,
     index: Mapping[str, Any] | None = None,
     dtype: str = "float32",
-    tokenizer: str | Path | None = None,
+    tokenizer: str | Path | Mapping[str, str | Path] | None = None,
+    kinds: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a model folder.
 
     components: name -> (configuration as JSON values, parameters). extra_files: relative path -> JSON value. index: what
-    model_index.json says beside its list of components (the system's name). tokenizer: a folder to copy. overwrite: replace
-    the model folder that stands there, with everything in it.
+    model_index.json says beside its list of components (the system's name). tokenizer: a folder to copy, or several by the
+    name they are to have. kinds: which kind of network a component is, where its name does not tell. overwrite: replace the
+    model folder that stands there, with everything in it.
 
     Errors: the folder exists, a number that `dtype` cannot hold, a tokenizer folder that is not there, a full disk or
     any other failed write; whatever stood at `folder` before is then untouched and no half folder is left.
@@ -54,12 +56,15 @@ def save_folder(
     folder = Path(folder)
     if dtype not in DTYPES:
         raise StoryjaxError(f"weights cannot be stored as '{dtype}'{nearest(dtype, list(DTYPES))}")
-    if tokenizer is not None and not Path(tokenizer).is_dir():
-        raise StoryjaxError(f"no tokenizer folder at '{tokenizer}'")
+    tokenizers = dict(tokenizer) if isinstance(tokenizer, Mapping) else {"tokenizer": tokenizer} if tokenizer else {}
+    for place in tokenizers.values():
+        if not Path(place).is_dir():
+            raise StoryjaxError(f"no tokenizer folder at '{place}'")
     may_write(folder, overwrite)
     stored = {name: _stored(name, params, dtype) for name, (_, params) in components.items()}
     sizes = {
-        name: {"dtype": dtype, "parameters": sum(int(x.size) for x in flat.values()), "tensors": len(flat)}
+        name: ({"component": kinds[name]} if kinds and name in kinds else {})
+        | {"dtype": dtype, "parameters": sum(int(x.size) for x in flat.values()), "tensors": len(flat)}
         for name, flat in stored.items()
     }
     with written_beside(folder, overwrite=overwrite) as beside:
@@ -69,8 +74,8 @@ def save_folder(
             save_file(stored[name], beside / name / WEIGHTS, metadata={"dtype": dtype})
         for name, value in (extra_files or {}).items():
             write_json(beside / name, value)
-        if tokenizer is not None:
-            shutil.copytree(tokenizer, beside / "tokenizer")
+        for name, place in tokenizers.items():
+            shutil.copytree(place, beside / name)
         write_json(beside / INDEX, {**(index or {}), "components": sizes})
 
 

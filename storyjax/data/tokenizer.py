@@ -83,11 +83,14 @@ def load_tokenizer(folder: str | Path) -> "CLIPTokenizer":
     return _clip_class().from_pretrained(str(folder), local_files_only=True)
 
 
-def tokenize(tokenizer: "CLIPTokenizer", sentences: Sequence[str], max_length: int | None = None) -> np.ndarray:
+def tokenize(
+    tokenizer: "CLIPTokenizer", sentences: Sequence[str], max_length: int | None = None, vocab_size: int | None = None
+) -> np.ndarray:
     """Token ids of N sentences, (N, L) int32: start, words, end, padding up to L = `max_length`.
 
     A sentence of more than L-2 tokens keeps the first L-2; a `TokensCutWarning` gives the exact text that was lost.
-    `max_length` defaults to the tokenizer's `model_max_length`.
+    `max_length` defaults to the tokenizer's `model_max_length`. `vocab_size`: how many tokens the text encoder knows; one beyond is
+    an error (a look-up past the table's end would give NaN without a word).
     """
     length = tokenizer.model_max_length if max_length is None else max_length
     _check_length(length)
@@ -105,6 +108,10 @@ def tokenize(tokenizer: "CLIPTokenizer", sentences: Sequence[str], max_length: i
     for row, sentence in zip(out, sentences):
         tokens = ids[sentence]
         row[: min(len(tokens), length)] = tokens if len(tokens) <= length else [*tokens[: length - 1], tokens[-1]]
+    if vocab_size is not None and out.max() >= vocab_size:
+        raise StoryjaxError(
+            f"the tokenizer gives token {out.max()}, the text encoder knows {vocab_size}; they do not fit"
+        )
     return out
 
 

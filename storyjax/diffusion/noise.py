@@ -9,10 +9,12 @@ Every frame has unit variance. ContextualStory trains and samples with mixed, a 
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
@@ -60,6 +62,25 @@ def draw(prior: NoisePrior, key: jax.Array, shape: tuple[int, ...], dtype: jnp.d
     first, rest = own[:, 0], jnp.moveaxis(own[:, 1:], 1, 0)
     _, following = jax.lax.scan(follow, first, rest)
     return jnp.concatenate([first[:, None], jnp.moveaxis(following, 0, 1)], axis=1).astype(dtype)
+
+
+def seeds(seed: int | Sequence[int], count: int, what: str) -> list[int]:
+    """One seed for each of `count` drawings: a single number n gives the i-th n + i. what: how an error calls a drawing.
+
+    Errors: another number of seeds than drawings, a seed outside 0..2^32 - 1.
+    """
+    numbers = [int(seed) + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)
+    if len(numbers) != count:
+        raise StoryjaxError(f"expected one seed or {count}, one for each {what}, got {len(numbers)}")
+    for number in numbers:
+        if not isinstance(number, int | np.integer) or not 0 <= number < 2**32:
+            raise StoryjaxError(f"expected a seed in 0..{2**32 - 1}, got {number!r}")
+    return [int(number) for number in numbers]
+
+
+def key_data(seeds: Sequence[int]) -> np.ndarray:
+    """The random key of each seed as plain numbers (N, 2), for `jax.random.wrap_key_data` inside a compiled program."""
+    return np.stack([np.asarray(jax.random.key_data(jax.random.key(seed))) for seed in seeds])
 
 
 def mix(shared: jax.Array, own: jax.Array, alpha: float) -> jax.Array:

@@ -19,8 +19,8 @@ class Picture(NamedTuple):
     note: str
 
 
-def read_picture(path: str | Path, size: int | tuple[int, int]) -> Picture:
-    """Read a picture and bring it to `size`, one number for a square or (height, width).
+def read_picture(path: str | Path, size: int | tuple[int, int], what: str = "first picture") -> Picture:
+    """Read a picture and bring it to `size`, one number for a square or (height, width). what: how the note calls it.
 
     A photograph is turned upright as its camera noted, transparent parts are laid on white, then the middle is cropped to
     the proportions of `size` and scaled with a LANCZOS filter; `note` names each step taken, as in
@@ -43,7 +43,7 @@ def read_picture(path: str | Path, size: int | tuple[int, int]) -> Picture:
         steps.append(f"{width}x{height} LANCZOS{' (enlarged)' if crop.width < width else ''}")
         crop = crop.resize((width, height), Image.Resampling.LANCZOS)
     verb = "resized" if steps and "LANCZOS" in steps[-1] else "changed"
-    note = f"first picture '{path.name}' {verb}: {' -> '.join([_size(picture), *steps])}" if steps else ""
+    note = f"{what} '{path.name}' {verb}: {' -> '.join([_size(picture), *steps])}" if steps else ""
     return Picture(np.array(crop, np.uint8), note)
 
 

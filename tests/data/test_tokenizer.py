@@ -182,3 +182,10 @@ def test_a_folder_without_its_length_needs_one(folder, tmp_path):
 
 def test_no_sentences_give_no_rows(tokenizer):
     assert tokenize(tokenizer, []).shape == (0, LENGTH)
+
+
+def test_tokens_beyond_the_text_encoders_table_are_refused(tokenizer):
+    most = len(tokenizer)
+    assert tokenize(tokenizer, ["Pip runs."], LENGTH, most).max() < most
+    with pytest.raises(StoryjaxError, match=f"gives token {most - 1}, the text encoder knows {most - 1}"):
+        tokenize(tokenizer, ["Pip runs."], LENGTH, most - 1)

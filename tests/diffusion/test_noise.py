@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from storyjax.diffusion.noise import NoisePrior, draw, mix
+from storyjax.diffusion.noise import NoisePrior, draw, key_data, mix, seeds
 from storyjax.errors import StoryjaxError
 
 SHAPE = (4, 5, 32, 32, 8)  # 32768 numbers per frame: a correlation is known to about 0.006
@@ -91,3 +91,24 @@ def test_impossible_priors_are_refused(arguments, message):
 def test_noise_without_a_frame_axis_is_refused():
     with pytest.raises(StoryjaxError, match=r"expected a shape \(B, F, H, W, C\), got \(2, 8, 8, 4\)"):
         draw(NoisePrior(), jax.random.key(0), (2, 8, 8, 4))
+
+
+def test_one_seed_counts_up_and_several_are_taken_as_they_are():
+    assert seeds(7, 3, "story") == [7, 8, 9]
+    assert seeds(np.int64(7), 1, "story") == [7]
+    assert seeds([5, 5], 2, "story") == [5, 5]
+    np.testing.assert_array_equal(key_data([5, 6])[1], jax.random.key_data(jax.random.key(6)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([1, 2], "expected one seed or 3, one for each picture, got 2"),
+        (-1, "expected a seed in 0..4294967295, got -1"),
+        (2**32 - 1, "got 4294967296"),
+        ([1, 2, "3"], "expected a seed in 0..4294967295, got '3'"),
+    ],
+)
+def test_seeds_that_are_none_are_refused(given, message):
+    with pytest.raises(StoryjaxError, match=message):
+        seeds(given, 3, "picture")

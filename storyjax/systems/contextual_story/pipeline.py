@@ -29,7 +29,8 @@ from storyjax.story.pictures import Picture, read_picture
 from storyjax.story.story import Story, check_length
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
 from storyjax.systems.contextual_story.objective import Networks
-from storyjax.weights.layouts import Checkpoint, recognise
+from storyjax.weights.checkpoint import Checkpoint
+from storyjax.weights.layouts import recognise
 from storyjax.weights.load import Sharding
 
 SYSTEM = "contextual_story"
@@ -231,7 +232,7 @@ class ContextualStoryPipeline:
                 self.params,
                 self._tokens([sentence for story in told for sentence in story.sentences], count),
                 self._tokens(self._negative(negative_prompt), 1),
-                jnp.stack([jax.random.key_data(jax.random.key(s)) for s in self._seeds(seed, count)]),
+                noise.key_data(noise.seeds(seed, count, "story")),
                 self.motion[None],
                 scales.scales,
                 first,
@@ -270,11 +271,7 @@ class ContextualStoryPipeline:
 
     def _tokens(self, sentences: list[str], stories: int) -> np.ndarray:
         length = self.config.text_encoder.positions
-        tokens, known = tokenize(self.tokenizer, sentences, length), self.config.text_encoder.vocab_size
-        if tokens.max() >= known:  # a look-up past the table's end would give NaN without a word
-            raise StoryjaxError(
-                f"the tokenizer gives token {tokens.max()}, the text encoder knows {known}; they do not fit"
-            )
+        tokens = tokenize(self.tokenizer, sentences, length, self.config.text_encoder.vocab_size)
         return tokens.reshape(stories, self.config.story.frames, length)
 
     def _first_frames(self, image: Any, told: list[Story], single: bool) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -302,15 +299,6 @@ class ContextualStoryPipeline:
                 "pass the path of a file to have it brought to that size"
             )
         return Picture(pixels, "")
-
-    def _seeds(self, seed: int | Sequence[int], count: int) -> list[int]:
-        seeds = [int(seed) + i for i in range(count)] if isinstance(seed, int | np.integer) else list(seed)
-        if len(seeds) != count:
-            raise StoryjaxError(f"expected one seed or {count}, one for each story, got {len(seeds)}")
-        for number in seeds:
-            if not isinstance(number, int | np.integer) or not 0 <= number < 2**32:
-                raise StoryjaxError(f"expected a seed in 0..{2**32 - 1}, got {number!r}")
-        return [int(number) for number in seeds]
 
     def _check(self, settings: "Settings", first: np.ndarray | None) -> None:
         if self.config.story.first_frame == "conv2d" and first is None:
