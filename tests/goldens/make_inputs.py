@@ -38,6 +38,20 @@ def named_input(name: str, *shape: int) -> np.ndarray:
     return _generator(f"input:{name}").standard_normal(shape, dtype=np.float32)
 
 
+def tiny_continuation() -> dict[str, np.ndarray]:
+    """Two stories of three frames for a `TINY` continuation model, in the official layouts; 8x4 latents, 7 tokens."""
+    shapes = {
+        "x0": (2, 4, 3, 8, 4),
+        "noise": (2, 4, 3, 8, 4),
+        "first_frame": (2, 4, 1, 8, 4),
+        "text": (6, 7, 256),
+        "null_text": (3, 7, 256),
+    }
+    return {name: named_input(f"tiny_sc/{name}", *shape) for name, shape in shapes.items()} | {
+        "motion": MOTION_FLOAT[:, :2]
+    }
+
+
 def channels_last(x: np.ndarray) -> np.ndarray:
     """Official layouts to ours: (N, C, H, W) -> (N, H, W, C) and (B, C, F, H, W) -> (B, F, H, W, C)."""
     return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x.transpose(0, 2, 3, 4, 1)
@@ -82,6 +96,7 @@ class OfficialConfig:
 
 FULL = OfficialConfig()
 SMALL = OfficialConfig(channels=(32, 64, 96, 96), layers=1, text_layers=1)
+TINY = OfficialConfig(channels=(32, 64), layers=1, text_layers=1, text=256, frames=3)  # of tests/parity/make_goldens.py
 
 
 def official_shapes(config: OfficialConfig, continuation: bool = False) -> Shapes:
