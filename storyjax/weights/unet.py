@@ -138,7 +138,8 @@ def _attention(settings: Settings) -> list[bool]:
     down = settings.take("down_block_types", ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"])
     up = settings.take("up_block_types", ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3)
     for name, kinds, way in (("down_block_types", down, "Down"), ("up_block_types", up, "Up")):
-        if not isinstance(kinds, list | tuple) or any(kind not in KINDS or way not in kind for kind in kinds):
+        known = [kind for kind in KINDS if way in kind]
+        if not isinstance(kinds, list | tuple) or any(kind not in known for kind in kinds):
             settings.refuse(name, f"'{way}Block2D' and 'CrossAttn{way}Block2D'")
             return []
     if [KINDS[kind] for kind in up] != [KINDS[kind] for kind in reversed(down)]:

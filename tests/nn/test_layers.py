@@ -9,7 +9,7 @@ import pytest
 
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import InitKeys
-from storyjax.nn.layers import Conv, Embedding, FrameConv, GroupNorm, LayerNorm, Linear
+from storyjax.nn.layers import Conv, Embedding, FrameConv, GroupNorm, LayerNorm, Linear, PatchConv
 
 RANDOM = np.random.default_rng(7)
 KEYS = InitKeys(jax.random.key(3))
@@ -148,3 +148,12 @@ def test_embedding_takes_rows_of_a_normal_table():
     ids = np.array([[3, 3], [0, 499]])
     np.testing.assert_array_equal(run(table, ids), np.asarray(table.embedding[...])[ids])
     assert abs(np.asarray(table.embedding[...]).std() - 0.02) < 1e-3
+
+
+def test_patch_convolution_is_one_product_per_whole_patch():
+    layer, x = PatchConv(2, 5, 3, rngs=KEYS), normal(1, 7, 8, 2)
+    out, kernel = np.asarray(run(layer, x)), np.asarray(layer.kernel[...], np.float64)
+    assert out.shape == (1, 2, 2, 5)
+    for row, column in itertools.product(range(2), range(2)):
+        patch = x[0, 3 * row : 3 * row + 3, 3 * column : 3 * column + 3]
+        np.testing.assert_allclose(out[0, row, column], np.einsum("hwi,hwio->o", patch, kernel), atol=1e-5)

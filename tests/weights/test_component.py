@@ -155,6 +155,7 @@ def test_one_error_lists_everything_that_is_refused():
         ({"block_out_channels": [320, 640]}, "2 levels, but attention has 4 entries"),
         ({"addition_embed_type": "text_time"}, "addition_inputs.*valid integer, got None"),
         ({"up_block_types": None}, "up_block_types is None, here only 'UpBlock2D' and 'CrossAttnUpBlock2D'"),
+        ({"down_block_types": [["DownBlock2D"]]}, "down_block_types is .* here only 'DownBlock2D' and"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_an_error_that_says_where(config, message):
