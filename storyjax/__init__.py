@@ -12,7 +12,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "load": "api",
+    "convert": "weights.conversion",
+    "export": "weights.export",
     "generate_story": "api",
+    "generate_image": "api",
     "evaluate_model": "api",
     "Story": "story.story",
     "load_story": "story.story_file",

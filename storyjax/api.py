@@ -6,6 +6,7 @@ frames = pipeline(["One night, Poppy reads a book in the forest.", ...]).images
 
 import dataclasses
 import importlib
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,34 +17,57 @@ from storyjax.errors import StoryjaxError
 
 SHIPPED = Path(__file__).parent / "shipped"
 EXAMPLES = Path(__file__).parents[1] / "examples"
+HUB_NAME = re.compile(r"\w[\w.-]*/[\w./-]+")  # "org/name" or "org/name/file", unless a folder "org" lies here
 
 
-def load(folder_or_name: str | Path = "cartoon") -> Any:
-    """The pipeline of a model folder, or of a model that ships with storyjax ("cartoon").
+def load(
+    model: str | Path = "cartoon",
+    *,
+    dtype: Any = "float32",
+    variant: str | None = None,
+    revision: str | None = None,
+    ema: bool = False,
+    prediction: str | None = None,
+    tokenizer: str | Path | None = None,
+    sharding: Any = None,
+    allow_unused: Sequence[str] = (),
+) -> Any:
+    """The pipeline of a model: one that ships ("cartoon"), a folder (ours or diffusers'), a single Stable Diffusion file, or a
+    Hugging Face Hub name ("org/name").
 
-    Errors: no such folder or name (naming the nearest), a folder that is no model, a missing or damaged file.
+    dtype: of the parameters, "float32", "bfloat16" or "float16". sharding: (dotted path, shape) -> jax.sharding.Sharding; each
+    parameter is created once, in its dtype, where it says. The rest: as `storyjax.convert`.
+
+    Errors: nothing of that name (naming the nearest), no model, one that no system here reads, a missing or damaged file.
     """
-    from storyjax.checkpoints.folder import model_index
+    from storyjax.weights.finite import dtype_named
+    from storyjax.weights.layouts import recognise
 
-    folder = model_folder(folder_or_name)
-    system = model_index(folder).get("system")
-    if system not in ("contextual_story",):
-        raise StoryjaxError(f"'{folder}' holds a model of system '{system}', which this storyjax cannot draw with")
-    module = importlib.import_module(f"storyjax.systems.{system}.pipeline")
-    return module.Pipeline.load(folder)
+    wanted = dtype_named(dtype) if isinstance(dtype, str) else dtype
+    place = model_folder(model, variant=variant, revision=revision)
+    checkpoint = recognise(place, variant=variant, ema=ema, prediction=prediction, tokenizer=tokenizer)
+    module = importlib.import_module(f"storyjax.systems.{checkpoint.system.name}.pipeline")
+    return module.Pipeline.of(checkpoint, dtype=wanted, sharding=sharding, allow_unused=allow_unused)
 
 
-def model_folder(folder_or_name: str | Path) -> Path:
-    """A folder as it is, a shipped model's name as its folder. A folder of that name that holds no model is not meant."""
-    folder = Path(folder_or_name)
-    shipped = sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()) if SHIPPED.is_dir() else []
-    if str(folder_or_name) in shipped and not (folder / "model_index.json").is_file():
-        return SHIPPED / str(folder_or_name)
-    if folder.is_dir():
-        return folder
+def model_folder(model: str | Path, *, variant: str | None = None, revision: str | None = None) -> Path:
+    """Where a model lies: a path as it is, a shipped model's name as its folder, a hub name as what was downloaded of it.
+
+    A folder of a shipped model's name that holds no model is not meant.
+    """
+    path = Path(model)
+    shipped = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir()) if SHIPPED.is_dir() else []
+    if str(model) in shipped and not (path / "model_index.json").is_file():
+        return SHIPPED / str(model)
+    if path.exists():
+        return path
+    if HUB_NAME.fullmatch(str(model)) and not Path(path.parts[0]).is_dir():
+        from storyjax.weights.hub import locate
+
+        return locate(str(model), revision=revision, variant=variant)
     raise StoryjaxError(
-        f"there is no model folder at '{folder_or_name}' and no shipped model of that name"
-        f"{nearest(str(folder_or_name), shipped) if shipped else ''}"
+        f"there is no model folder at '{model}' and no shipped model of that name"
+        f"{nearest(str(model), shipped) if shipped else ''}"
     )
 
 
@@ -222,13 +246,13 @@ def evaluate_model(
 
     import numpy as np
 
-    from storyjax.checkpoints.folder import model_hash
     from storyjax.data import open_source
     from storyjax.evals.recogniser import load_recogniser
     from storyjax.evals.story_evaluator import StoryEvaluator
+    from storyjax.weights.layouts import recognise
 
     pipeline, folder = load(model), model_folder(model)
-    config, digest = pipeline.config, model_hash(folder)
+    config, digest = pipeline.config, _weights_hash(recognise(folder))
     if out is not None:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
     source = open_source(data, split, data_dir=data_dir, size=config.size, frames=config.story.frames)
@@ -250,3 +274,124 @@ def evaluate_model(
     if out is not None:
         Path(out).write_text(json.dumps(evaluation.to_json(), indent=1) + "\n")
     return evaluation
+
+
+def generate_image(
+    prompt: str,
+    *,
+    model: str | Path,
+    out: str | Path | None = None,
+    images: int = 1,
+    negative: str | None = None,
+    image: str | Path | None = None,
+    mask: str | Path | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    guidance_rescale: float | None = None,
+    sampler: str | None = None,
+    seed: int = 0,
+    dtype: str | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+    ema: bool = False,
+    prediction: str | None = None,
+    tokenizer: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> list[Path]:
+    """Draw pictures of a prompt with a Stable Diffusion model, write them as PNG files and say where they are.
+
+    model: as for `load`. out: a .png; several are numbered (fox-1.png, ...); default: images/<the prompt's words>.png. images: how
+    many, with the seeds n, n + 1, ... image, mask: for inpainting models, files: the picture, and white where to paint anew.
+    dtype: of the networks; default: bfloat16 on an accelerator, float32 on a CPU. variant, revision, ema, prediction, tokenizer: as
+    for `load`. The rest: the model's own where None.
+
+    Each file's text fields (`storyjax.story.picture_files.read_said`) hold prompt, seed, settings and the SHA-256 of the model's
+    weights. Errors come before any drawing: a file that exists (without `overwrite`), a model of another system, a bad setting.
+    """
+    import jax
+    from tqdm import tqdm
+
+    from storyjax.diffusion.samplers import Sampler
+    from storyjax.story.picture_files import check_free, picture_paths, write_picture
+    from storyjax.systems.stable_diffusion.pipeline import StableDiffusionPipeline
+    from storyjax.weights.finite import dtype_named
+    from storyjax.weights.layouts import recognise
+
+    if images < 1:
+        raise StoryjaxError(f"expected at least 1 picture, got images={images}")
+    if sampler is not None:
+        Sampler(sampler)  # type: ignore[arg-type]  # a wrong name is told before gigabytes are read
+    paths = picture_paths(Path("images") / f"{_slug(prompt)[:60]}.png" if out is None else out, images)
+    check_free(paths, overwrite)
+    place = model_folder(model, variant=variant, revision=revision)
+    checkpoint = recognise(place, variant=variant, ema=ema, prediction=prediction, tokenizer=tokenizer)
+    if checkpoint.system.name != "stable_diffusion":
+        raise StoryjaxError(
+            f"'{model}' is a model of system '{checkpoint.system.name}', which draws stories; use `storyjax generate`, or a "
+            "Stable Diffusion model here"
+        )
+    chosen = dtype or ("float32" if jax.default_backend() == "cpu" else "bfloat16")
+    pipeline = StableDiffusionPipeline.of(checkpoint, dtype=dtype_named(chosen))
+    settings = {
+        "negative_prompt": negative,
+        "image": image,
+        "mask_image": mask,
+        "height": height,
+        "width": width,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "guidance_rescale": guidance_rescale,
+        "sampler": sampler,
+    }
+    said = _said_of_picture(pipeline.config, prompt, settings) | {
+        "dtype": chosen,
+        "model": str(model),
+        "model_hash": _weights_hash(checkpoint),
+    }
+    for i, path in enumerate(tqdm(paths, desc="drawing", unit="picture", disable=not progress)):
+        drawn = pipeline(prompt, seed=seed + i, output_type="np", **settings)
+        for note in drawn.notes if i == 0 else ():
+            warnings.warn(note, stacklevel=2)
+        write_picture(path, drawn.images[0], said | {"seed": str(seed + i)})
+    return paths
+
+
+def _said_of_picture(config: Any, prompt: str, settings: dict[str, Any]) -> dict[str, str]:
+    """What a picture file says of how it was made: every setting as it was used."""
+    from storyjax import __version__
+    from storyjax.config import to_json
+
+    used = {
+        name: getattr(config.defaults, name) for name in ("num_inference_steps", "guidance_scale", "guidance_rescale")
+    }
+    used |= {"height": config.size[0], "width": config.size[1], "sampler": config.defaults.sampler}
+    used |= {name: value for name, value in settings.items() if value is not None}
+    sampler = used.pop("sampler")
+    if not isinstance(sampler, str):
+        set_options = {name: value for name, value in to_json(sampler).items() if name != "name" and value}
+        sampler = " ".join([sampler.name, *(f"{name}={value}" for name, value in set_options.items())])
+    used = {"steps" if name == "num_inference_steps" else name: str(value) for name, value in used.items()}
+    return {"prompt": prompt, **used, "sampler": sampler, "software": f"storyjax {__version__}"}
+
+
+def _weights_hash(checkpoint: Any) -> str:
+    """SHA-256 (hex) of a checkpoint's weights: of a single file itself, else over the files of its parts by their names."""
+    import hashlib
+
+    from storyjax.checkpoints.folder import model_hash
+
+    if checkpoint.kind == "storyjax":
+        return model_hash(checkpoint.path)
+    digest = hashlib.sha256()
+    if checkpoint.path.is_file():
+        with checkpoint.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    for name, part in sorted(checkpoint.parts.items()):
+        digest.update(f"{name}\0".encode())
+        for file in part.tensors.files:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -13,6 +13,9 @@ from storyjax.errors import StoryjaxError
 
 app = tyro.extras.SubcommandApp()
 
+# Those of storyjax.diffusion.samplers, which takes long to import.
+SamplerName = Literal["ddim", "plms", "euler", "euler_a", "dpm++"]
+
 
 @app.command
 def generate(
@@ -27,7 +30,7 @@ def generate(
     seed: int | None = None,
     steps: int | None = None,
     guidance: float | None = None,
-    sampler: Literal["ddim", "euler", "dpm++"] | None = None,
+    sampler: SamplerName | None = None,
     negative: str | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -66,6 +69,85 @@ def generate(
     width = max(map(len, paths))
     for name, path in paths.items():
         print(f"{name:<{width}}  {path}")
+
+
+@app.command
+def image(
+    prompt: Positional[str],
+    /,
+    *,
+    model: str,
+    out: Path | None = None,
+    images: int = 1,
+    negative: str | None = None,
+    image: Path | None = None,
+    mask: Path | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    guidance_rescale: float | None = None,
+    sampler: SamplerName | None = None,
+    seed: int = 0,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+    ema: bool = False,
+    prediction: Literal["epsilon", "v_prediction"] | None = None,
+    tokenizer: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Draw a picture of a prompt with Stable Diffusion 1.x, 2.x or XL: `storyjax image "a fox in the snow" --model FOLDER`.
+
+    Args:
+        prompt: What should be seen.
+        model: A Stable Diffusion model: a diffusers or storyjax folder, a single checkpoint file, or a Hugging Face Hub name.
+        out: The picture file, ending in .png; default: images/<words of the prompt>.png.
+        images: How many pictures, with the seeds that follow each other.
+        negative: What should not be seen.
+        image: For inpainting models: the picture to paint in.
+        mask: For inpainting models: a picture that is white where to paint anew.
+        height: In pixels, a multiple of 8; default: the model's.
+        width: In pixels, a multiple of 8; default: the model's.
+        steps: Sampling steps; default: 50.
+        guidance: Scale of the text guidance; default: the model's.
+        guidance_rescale: Share (0..1) of the guided contrast that is set back; default: 0.
+        sampler: Sampling method; default: the checkpoint's own.
+        seed: The same seed gives the same picture.
+        dtype: Of the networks; default: bfloat16 on an accelerator, float32 on a CPU.
+        variant: Which of several weight files of a folder, such as fp16.
+        revision: Branch, tag or commit of a model on the hub.
+        ema: The averaged weights of a single file that has both.
+        prediction: What a single file's UNet predicts, where the file does not say.
+        tokenizer: A folder with CLIP's tokenizer for a single file, which has none; default: from the hub.
+        overwrite: Replace a picture file that exists.
+    """
+    from storyjax.api import generate_image
+
+    paths = generate_image(
+        prompt,
+        model=model,
+        out=out,
+        images=images,
+        negative=negative,
+        image=image,
+        mask=mask,
+        height=height,
+        width=width,
+        steps=steps,
+        guidance=guidance,
+        guidance_rescale=guidance_rescale,
+        sampler=sampler,
+        seed=seed,
+        dtype=dtype,
+        variant=variant,
+        revision=revision,
+        ema=ema,
+        prediction=prediction,
+        tokenizer=tokenizer,
+        overwrite=overwrite,
+    )
+    print("\n".join(map(str, paths)))
 
 
 @app.command
@@ -128,6 +210,74 @@ def evaluate(
         workdir=workdir,
         out=out,
     )
+
+
+@app.command
+def convert(
+    source: Positional[str],
+    dest: Positional[Path],
+    /,
+    *,
+    variant: str | None = None,
+    revision: str | None = None,
+    ema: bool = False,
+    prediction: Literal["epsilon", "v_prediction"] | None = None,
+    tokenizer: Path | None = None,
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
+    allow_unused: tuple[str, ...] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write a PyTorch checkpoint as a storyjax folder, every tensor in its place or nothing.
+
+    Args:
+        source: A diffusers folder, a single Stable Diffusion file, or a Hugging Face Hub name.
+        dest: The folder to write.
+        variant: Which of several weight files, such as fp16.
+        revision: Branch, tag or commit on the hub.
+        ema: The averaged weights of a single file that has both.
+        prediction: What a single file's UNet predicts, where the file does not say.
+        tokenizer: A folder with CLIP's tokenizer for a single file, which has none; default: from the hub.
+        dtype: What to store the weights as; default: as the source has them.
+        allow_unused: Patterns (full-match regexes) of original names that may be left over.
+        overwrite: Replace the model folder that stands at dest.
+    """
+    from storyjax.weights.conversion import convert as converted
+
+    done = converted(
+        source,
+        dest,
+        variant=variant,
+        revision=revision,
+        ema=ema,
+        prediction=prediction,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        allow_unused=allow_unused,
+        overwrite=overwrite,
+    )
+    print(done.text())
+
+
+@app.command
+def export(
+    folder: Positional[Path],
+    dest: Positional[Path],
+    /,
+    *,
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a storyjax folder as a diffusers folder; a converted one goes back byte for byte.
+
+    Args:
+        folder: A storyjax folder.
+        dest: The folder to write.
+        dtype: What to store the weights as; default: as the folder has them.
+        overwrite: Replace the model folder that stands at dest.
+    """
+    from storyjax.weights.export import export as exported
+
+    print(exported(folder, dest, dtype=dtype, overwrite=overwrite).text())
 
 
 @app.command(name="data")

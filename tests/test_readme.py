@@ -22,6 +22,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+NOT_NEEDED = ("diffusers", "torch", "transformers")  # pages may speak of them, the tests run without
 FOLDERS = "storyjax|configs|docs|examples|tests|tfds_builders|launch|benchmarks"
 
 
@@ -89,6 +90,10 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
         assert story is None or story.is_absolute() or (ROOT / story).is_file()
         return {"strip": settings["out"]}
 
+    def generate_image(prompt, **settings):
+        called.append(prompt)
+        return [settings["out"]]
+
     def build(name, **_):
         called.append(name)
         assert name in builder_names()
@@ -96,6 +101,9 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
     real_load_config = importlib.import_module("storyjax.config").load_config
     monkeypatch.setattr("storyjax.config.load_config", load_config)
     monkeypatch.setattr("storyjax.api.generate_story", generate_story)
+    monkeypatch.setattr("storyjax.api.generate_image", generate_image)
+    for verb in ("weights.conversion.convert", "weights.export.export"):
+        monkeypatch.setattr(f"storyjax.{verb}", lambda *args, **_: called.append(args) or SimpleNamespace(text=str))
     monkeypatch.setattr("storyjax.api.evaluate_model", lambda *args, **_: called.append(args))
     monkeypatch.setattr("storyjax.data.build.build", build)
     cli.main(words)
@@ -112,11 +120,13 @@ def names_known(tree):
                 known[alias.asname or alias.name.split(".")[0]] = (
                     module if alias.asname else importlib.import_module(alias.name.split(".")[0])
                 )
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.module.split(".")[0] not in NOT_NEEDED:
             module = importlib.import_module(node.module)
             known |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
     if "storyjax.load(" in ast.unparse(tree) or re.search(r"\bpipeline\(", ast.unparse(tree)):
         known["pipeline"] = importlib.import_module("storyjax.systems.contextual_story.pipeline").Pipeline.__call__
+    if re.search(r"\bsd\(", ast.unparse(tree)):  # by which name pages call a Stable Diffusion pipeline
+        known["sd"] = importlib.import_module("storyjax.systems.stable_diffusion.pipeline").Pipeline.__call__
     return known
 
 
