@@ -19,7 +19,7 @@ from storyjax.weights.finite import require_finite
 from storyjax.weights.safetensors_file import DTYPES
 
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
-FLUSH = 1 << 26  # bytes after which the disk is told to begin writing: it then works while we compute
+FLUSH = 1 << 27  # bytes after which the disk is told to begin writing: it then works while we compute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +55,18 @@ def write_safetensors(
     Errors: NaN or infinity (StoryjaxError); the system's own where writing fails (OSError). Either way the file is no whole one:
     write it into a folder of `storyjax.checkpoints.beside`, which then takes it away.
     """
-    with file.open("wb", buffering=0) as stream, ThreadPoolExecutor(1) as maker:
-        since = _write(stream, header(entries, metadata))
+    with file.open("wb", buffering=0) as stream, ThreadPoolExecutor(1) as maker, ThreadPoolExecutor(1) as flusher:
+        since, flushed = _write(stream, header(entries, metadata)), None
         for entry, value in _ahead(maker, entries, lambda entry: _made(entry, value_of, check, source)):
             since += _write(stream, memoryview(value.reshape(-1).view(np.uint8)))
-            if since > FLUSH:
-                _start_writeback(stream.fileno())
-                since = 0
+            if since > FLUSH and (flushed is None or flushed.done()):
+                if flushed is not None:
+                    flushed.result()
+                since, flushed = 0, flusher.submit(os.fsync, stream.fileno())
             if progress is not None:
                 progress(entry.nbytes)
+        if flushed is not None:
+            flushed.result()  # its failure would not be told again
         os.fsync(stream.fileno())
 
 
@@ -106,12 +109,6 @@ def _ahead(
         coming = maker.submit(make, entries[number + 1]) if number + 1 < len(entries) else None
         yield entry, value
         del value
-
-
-def _start_writeback(descriptor: int) -> None:
-    """Have the system begin to write what it holds of the file, without waiting; else it begins at the end, and we wait for all."""
-    if hasattr(os, "posix_fadvise"):  # Linux; elsewhere the system chooses its time
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _write(stream: Any, data: bytes | memoryview) -> int:

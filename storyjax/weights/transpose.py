@@ -12,7 +12,7 @@ import numpy as np
 # Numbers along the contiguous axes of a block. 272, not 256: rows of a power of two of bytes would all fall into the same
 # few places of the cache.
 RUN = 272
-SMALL = 1 << 16  # bytes that fit the cache anyhow
+SMALL = 1 << 22  # bytes that fit the cache anyhow
 
 
 def contiguous(view: np.ndarray) -> np.ndarray:
@@ -25,28 +25,23 @@ def contiguous(view: np.ndarray) -> np.ndarray:
     out = np.empty(view.shape, view.dtype)
     read_order = sorted((axis for axis in range(view.ndim) if view.shape[axis] > 1), key=lambda a: view.strides[a])
     write_order = [axis for axis in reversed(range(view.ndim)) if view.shape[axis] > 1]
-    steps = list(view.shape)
-    blocked = {_run(view.shape, order, steps) for order in (read_order, write_order)}
-    # What neither run holds is walked one by one.
-    for axis in range(view.ndim):
-        if axis not in {a for run in blocked for a in run}:
-            steps[axis] = 1
+    runs = [_run(view.shape, order) for order in (read_order, write_order)]
+    # An axis in both runs takes the longer step, one in neither (and not in the cache's way) is walked one by one.
+    steps = [max([1, *(run[axis] for run in runs if axis in run)]) for axis in range(view.ndim)]
     ranges = [range(0, size, step) for size, step in zip(view.shape, steps)]
     for start in itertools.product(*ranges):
         block = tuple(slice(at, at + step) for at, step in zip(start, steps))
-        out[block] = view[block].copy(
-            order="K"
-        )  # first as it lies: the rows of the source may collide in the cache too
+        # First a copy as it lies: the rows of the source may collide in the cache too.
+        out[block] = view[block].copy(order="K")
     return out.view(dtype)
 
 
-def _run(shape: tuple[int, ...], order: list[int], steps: list[int]) -> tuple[int, ...]:
-    """The first axes of `order` that hold a run of numbers together; the last one's step is cut to that run."""
-    count, run = 1, []
+def _run(shape: tuple[int, ...], order: list[int]) -> dict[int, int]:
+    """The first axes of `order` that hold a run of numbers together, each with its step: whole, but for the last."""
+    count, run = 1, {}
     for axis in order:
-        run.append(axis)
-        if count * shape[axis] >= RUN:
-            steps[axis] = min(steps[axis], max(1, math.ceil(RUN / count)))
-            break
+        run[axis] = min(shape[axis], math.ceil(RUN / count))
         count *= shape[axis]
-    return tuple(run)
+        if count >= RUN:
+            break
+    return run

@@ -192,7 +192,10 @@ def test_network_of_another_kind_in_the_place_of_one(folder):
         ({"flax_model.msgpack": ""}, "a Flax checkpoint of transformers"),
         ({"a.safetensors": "", "b.ckpt": ""}, "a folder of single checkpoint files; give the file itself, such as"),
         ({"sd15/model_index.json": "{}"}, "a folder of several models; give one of them, such as"),
-        ({"unet/config.json": "{}", "vae/config.json": "{}"}, "without its model_index.json (it has unet, vae)"),
+        (
+            {"unet/config.json": "{}", "vae/config.json": "{}"},
+            "a diffusers folder without its model_index.json (it has unet, vae)",
+        ),
         ({"config.json": '{"steps": 3}', ".lock": ""}, "the work directory of a training run; give its folder 'model'"),
         ({"us.jpg": "", "you.jpg": ""}, "no checkpoint: it holds us.jpg, you.jpg"),
     ],

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from storyjax.checkpoints.beside import check_room, written_beside
 from storyjax.errors import StoryjaxError
+from storyjax.weights import stream
 from storyjax.weights.stream import Planned, write_safetensors
 from tests.disk import no_file_grows_past
 
@@ -49,6 +50,15 @@ def test_tensors_stand_in_the_order_given_at_aligned_places(tmp_path):
     assert list(header) == list(TENSORS)
     assert length % 8 == 0
     assert len(content) == 8 + length + sum(value.nbytes for value in TENSORS.values())
+
+
+def test_large_files_are_brought_to_the_disk_on_the_way(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(stream, "FLUSH", 20)
+    monkeypatch.setattr(stream.os, "fsync", lambda descriptor: synced.append(descriptor))
+    write(tmp_path / "x.safetensors")
+    assert len(synced) >= 2
+    assert load_file(tmp_path / "x.safetensors").keys() == TENSORS.keys()
 
 
 def test_each_tensor_is_made_once_when_its_turn_comes(tmp_path):
