@@ -1,9 +1,11 @@
 """Safetensors files written tensor by tensor: the header comes from a plan, so no more than a few tensors are ever in memory.
 
-While one tensor is on its way to the disk the next is already being made. Format: https://github.com/huggingface/safetensors.
+While one tensor is on its way to the disk the next two are already being made. Format: https://github.com/huggingface/safetensors.
 """
 
+import collections
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -19,6 +21,7 @@ from storyjax.weights.finite import require_finite
 from storyjax.weights.safetensors_file import DTYPES
 
 CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
+MAKERS = 2  # threads that read and turn tensors: as much work as one thread that writes
 FLUSH = 1 << 27  # bytes after which the disk is told to begin writing: it then works while we compute
 
 
@@ -48,16 +51,16 @@ def write_safetensors(
 ) -> None:
     """Write the tensors in the order of `entries`, each made by `value_of` when its turn comes; the file is then on the disk.
 
-    value_of: called in another thread, one call at a time; must give the entry's dtype and shape, contiguous. progress: told
+    value_of: called in other threads, two calls at a time; must give the entry's dtype and shape, contiguous. progress: told
     the bytes of each tensor written. check: a NaN or an infinity is an error that names the tensor and `source`.
-    Memory: the tensor being written, the one being made, and what making it takes.
+    Memory: the tensor being written, the two being made, and what making them takes.
 
     Errors: NaN or infinity (StoryjaxError); the system's own where writing fails (OSError). Either way the file is no whole one:
     write it into a folder of `storyjax.checkpoints.beside`, which then takes it away.
     """
-    with file.open("wb", buffering=0) as stream, ThreadPoolExecutor(1) as maker, ThreadPoolExecutor(1) as flusher:
+    with file.open("wb", buffering=0) as stream, ThreadPoolExecutor(MAKERS) as makers, ThreadPoolExecutor(1) as flusher:
         since, flushed = _write(stream, header(entries, metadata)), None
-        for entry, value in _ahead(maker, entries, lambda entry: _made(entry, value_of, check, source)):
+        for entry, value in _ahead(makers, entries, lambda entry: _made(entry, value_of, check, source)):
             since += _write(stream, memoryview(value.reshape(-1).view(np.uint8)))
             if since > FLUSH and (flushed is None or flushed.done()):
                 if flushed is not None:
@@ -100,13 +103,14 @@ def _made(entry: Planned, value_of: Callable[[Planned], np.ndarray], check: bool
 
 
 def _ahead(
-    maker: ThreadPoolExecutor, entries: Sequence[Planned], make: Callable[[Planned], np.ndarray]
-) -> Iterator[Any]:
-    """(entry, value) in order; the next value is made while the caller works with this one."""
-    coming = None
-    for number, entry in enumerate(entries):
-        value = (coming or maker.submit(make, entry)).result()
-        coming = maker.submit(make, entries[number + 1]) if number + 1 < len(entries) else None
+    makers: ThreadPoolExecutor, entries: Sequence[Planned], make: Callable[[Planned], np.ndarray]
+) -> Iterator[tuple[Planned, np.ndarray]]:
+    """(entry, value) in order; the next values are made while the caller works with this one."""
+    waiting = iter(entries)
+    coming = collections.deque(makers.submit(make, entry) for entry in itertools.islice(waiting, MAKERS))
+    for entry in entries:
+        value = coming.popleft().result()
+        coming.extend(makers.submit(make, later) for later in itertools.islice(waiting, 1))
         yield entry, value
         del value
 

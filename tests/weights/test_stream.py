@@ -61,7 +61,7 @@ def test_large_files_are_brought_to_the_disk_on_the_way(tmp_path, monkeypatch):
     assert load_file(tmp_path / "x.safetensors").keys() == TENSORS.keys()
 
 
-def test_each_tensor_is_made_once_when_its_turn_comes(tmp_path):
+def test_each_tensor_is_made_once_and_told_when_written(tmp_path):
     made, told = [], []
 
     def value_of(entry):
@@ -69,11 +69,11 @@ def test_each_tensor_is_made_once_when_its_turn_comes(tmp_path):
         return TENSORS[entry.name]
 
     write_safetensors(tmp_path / "x.safetensors", planned(), value_of, progress=told.append)
-    assert made == list(TENSORS)
+    assert sorted(made) == sorted(TENSORS)
     assert told == [value.nbytes for value in TENSORS.values()]
 
 
-def test_no_more_than_the_next_tensor_is_made_ahead(tmp_path):
+def test_no_more_than_the_next_tensors_are_made_ahead(tmp_path):
     """The memory needed is that of a few tensors, not of the file."""
     alive, most = 0, 0
 
@@ -90,7 +90,7 @@ def test_no_more_than_the_next_tensor_is_made_ahead(tmp_path):
 
     entries = [Planned(str(i), np.dtype(np.float32), (1000,)) for i in range(50)]
     write_safetensors(tmp_path / "x.safetensors", entries, value_of)
-    assert most <= 4
+    assert most <= 2 + stream.MAKERS
 
 
 def test_broken_number_is_named_by_its_tensor_and_file(tmp_path):
