@@ -1,7 +1,7 @@
 # storyjax: `make help` lists what can be done. Everything lives in .venv, which the first call makes.
 
 .DEFAULT_GOAL := help
-.PHONY: help story test lint format
+.PHONY: help story test parity parity-small lint format
 .DELETE_ON_ERROR:
 
 STORY := examples/the_red_kite.yaml
@@ -11,15 +11,25 @@ ARGS :=
 PYTHON := python3.11 python3
 BIN := .venv/bin
 READY := .venv/.ready
+PARITY := .venv/.parity
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 story: $(READY)  ## draw the example story with the model that ships (STORY=file, OUT=folder)
 	@$(BIN)/storyjax generate $(STORY) --out $(OUT) --overwrite
 
 test: $(READY)  ## the whole test suite (ARGS="tests/story -k strip" for a part of it)
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The tests that hold storyjax against PyTorch skip themselves where it is not installed.
+PARITY_TESTS = $$(grep -rl --include='test_*.py' 'importorskip("torch")' tests)
+
+parity-small: $(PARITY)  ## storyjax against PyTorch, diffusers and transformers at toy sizes (minutes)
+	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(PARITY_TESTS) $(ARGS)
+
+parity: parity-small  ## the same, then every network at its released size, into docs/weights.md (hours, 24 GB of memory; continues)
+	@$(BIN)/python -m benchmarks.parity --full --write docs/weights.md
 
 lint: $(READY)  ## formatting, lint and types
 	$(BIN)/ruff format --check .
@@ -52,4 +62,9 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 	else \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
 	fi
+	@touch $@
+
+$(PARITY): $(READY) requirements-parity.lock
+	@echo "Installing PyTorch and diffusers to compare with; a few minutes, once."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.lock
 	@touch $@
