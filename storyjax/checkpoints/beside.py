@@ -62,6 +62,12 @@ def may_write(folder: str | Path, overwrite: bool) -> None:
         )
 
 
+def require_apart(source: str | Path, dest: str | Path) -> None:
+    """Raise where a result would take the place of what it is made from."""
+    if Path(source).resolve() == Path(dest).resolve():
+        raise StoryjaxError(f"'{dest}' is the source itself, which would be lost; choose another folder")
+
+
 def check_room(folder: str | Path, nbytes: int) -> None:
     """Raise unless the disk that will hold `folder` has room for `nbytes` more."""
     place = next(parent for parent in Path(folder).absolute().parents if parent.exists())

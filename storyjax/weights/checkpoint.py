@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from storyjax.config import from_json
 from storyjax.diffusion.diffusers_format import sampler_from_diffusers
 from storyjax.diffusion.samplers import Sampler
 from storyjax.diffusion.schedule import ScheduleConfig
@@ -84,8 +85,12 @@ class Checkpoint:
 
     @property
     def sampler(self) -> Sampler:
-        """The sampler that its scheduler names; where that is not here, a warning says which was taken."""
-        return Sampler() if self.scheduler is None else sampler_from_diffusers(self.scheduler)
+        """The sampler that its scheduler names (where that is not here, a warning says which was taken), or for a model of ours
+        the one that it is sampled with by default."""
+        if self.scheduler is not None:
+            return sampler_from_diffusers(self.scheduler)
+        said = (self.stored_settings or {}).get("defaults", {}).get("sampler", {})
+        return from_json(Sampler, said, f"{self.path}: sampler")
 
     @property
     def settings(self) -> Mapping[str, Any]:

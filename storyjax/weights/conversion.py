@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from storyjax.checkpoints.beside import INDEX, check_room, may_write, written_beside
+from storyjax.checkpoints.beside import INDEX, check_room, may_write, require_apart, written_beside
 from storyjax.checkpoints.folder import CONFIG, WEIGHTS, write_json
 from storyjax.config import to_json
 from storyjax.errors import StoryjaxError
@@ -132,6 +132,7 @@ def convert(
     began = time.monotonic()
     dest = Path(dest)
     stored = None if dtype is None else dtype_named(dtype)
+    require_apart(source, dest)
     may_write(dest, overwrite)
     path = locate(source, revision=revision, variant=variant)
     checkpoint = recognise(path, variant=variant, ema=ema, prediction=prediction, tokenizer=tokenizer)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from storyjax.checkpoints.beside import INDEX, check_room, may_write, written_beside
+from storyjax.checkpoints.beside import INDEX, check_room, may_write, require_apart, written_beside
 from storyjax.checkpoints.folder import CONFIG, write_json
 from storyjax.diffusion.diffusers_format import to_diffusers
 from storyjax.errors import StoryjaxError
@@ -76,6 +76,7 @@ def export(
     began = time.monotonic()
     dest = Path(dest)
     stored = None if dtype is None else dtype_named(dtype)
+    require_apart(folder, dest)
     may_write(dest, overwrite)
     checkpoint = recognise(folder)
     if checkpoint.kind != "storyjax":
@@ -192,7 +193,7 @@ def _write_rest(beside: Path, checkpoint: Checkpoint, configs: Mapping[str, Mapp
     for name, file in checkpoint.files.items():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, beside / name)
-    scheduler = checkpoint.scheduler or to_diffusers(checkpoint.schedule)
+    scheduler = checkpoint.scheduler or to_diffusers(checkpoint.schedule, checkpoint.sampler)
     write_json(beside / SCHEDULER, scheduler)
     index = _index(checkpoint, configs, scheduler)
     write_json(beside / INDEX, index)
@@ -211,7 +212,8 @@ def _index(
         }
         # A pipeline whose safety checker is gone must not ask for it.
         return index | ({"requires_safety_checker": False} if "safety_checker" in index else {})
-    index: dict[str, Any] = {"_class_name": checkpoint.system.pipelines[0]}
+    said = checkpoint.system.index
+    index: dict[str, Any] = said(checkpoint) if said else {"_class_name": checkpoint.system.pipelines[0]}
     for name, config in configs.items():
         diffusers = "_class_name" in config
         index[name] = (

@@ -21,6 +21,8 @@ class System:
     that it needs, as relative paths.
     settings: what its pipeline wants to know beside weights, configs and schedule (picture size, defaults of sampling), as JSON
     values; they are written into the model_index.json of a storyjax folder.
+    index: what the model_index.json of a diffusers folder says beside its parts, where a model has no original one; default: the
+    first of the pipelines.
     """
 
     name: str
@@ -28,6 +30,7 @@ class System:
     parts: Mapping[str, str]
     settings: Callable[["Checkpoint"], dict[str, Any]]
     files: tuple[str, ...] = ()
+    index: Callable[["Checkpoint"], dict[str, Any]] | None = None
 
 
 _KNOWN: dict[str, System] = {}

@@ -309,6 +309,14 @@ def test_destination_in_use(source, tmp_path, verb):
     assert (tmp_path / "photos" / "us.jpg").read_text() == "x"
 
 
+@pytest.mark.parametrize("verb", [convert, export])
+def test_a_source_is_never_replaced_by_its_result(source, verb):
+    before = all_bytes(source)
+    text = one_line(failure(verb, source, source.parent / "x" / ".." / "source", overwrite=True))
+    assert "is the source itself, which would be lost" in text
+    assert all_bytes(source) == before
+
+
 def test_overwriting_replaces_and_a_failure_leaves_the_old(source, sources, tmp_path):
     convert(sources["sd2"], tmp_path / "ours", progress=False)
     before = all_bytes(tmp_path / "ours")

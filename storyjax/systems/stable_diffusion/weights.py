@@ -26,6 +26,15 @@ def settings(checkpoint: "Checkpoint") -> dict[str, Any]:
     }
 
 
+def index(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """The pipeline class of diffusers that draws with such a model, and what it has to know beside the parts."""
+    xl = "XL" if "text_encoder_2" in checkpoint.parts else ""
+    vae = checkpoint.parts["vae"].config
+    inpaint = "Inpaint" if checkpoint.parts["unet"].config.in_channels != vae.latent_channels else ""
+    more = {"force_zeros_for_empty_prompt": checkpoint.settings["zero_empty_prompt"]} if xl else {}
+    return {"_class_name": f"StableDiffusion{xl}{inpaint}Pipeline", **more}
+
+
 register_system(
     System(
         name="stable_diffusion",
@@ -39,5 +48,6 @@ register_system(
         ),
         parts={"unet": "unet", "text_encoder": "clip_text", "vae": "vae"},
         settings=settings,
+        index=index,
     )
 )
