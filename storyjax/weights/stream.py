@@ -61,7 +61,7 @@ def write_safetensors(
     with file.open("wb", buffering=0) as stream, ThreadPoolExecutor(MAKERS) as makers, ThreadPoolExecutor(1) as flusher:
         since, flushed = _write(stream, header(entries, metadata)), None
         for entry, value in _ahead(makers, entries, lambda entry: _made(entry, value_of, check, source)):
-            since += _write(stream, memoryview(value.reshape(-1).view(np.uint8)))
+            since += _write(stream, value.reshape(-1).view(np.uint8).data)
             if since > FLUSH and (flushed is None or flushed.done()):
                 if flushed is not None:
                     flushed.result()
