@@ -168,14 +168,17 @@ COMPONENT = register(
 )
 
 
-def settings(checkpoint: "Checkpoint") -> dict[str, Any]:
-    """The released models' picture size, noise prior and sampling (spec §8.1, §9); no file of theirs says them."""
+def settings(_: "Checkpoint") -> dict[str, Any]:
+    """The released models' picture size, noise prior and sampling (spec §8.1, §9); no file of theirs says them.
+
+    The official evaluation draws with DDIM, whatever scheduler the folder inherited from its base model.
+    """
     from storyjax.systems.contextual_story.pipeline import Defaults
 
     return {
         "size": [256, 256],
         "prior": to_json(NoisePrior()),
-        "defaults": to_json(Defaults(sampler=checkpoint.sampler)),
+        "defaults": to_json(Defaults()),
     }
 
 
