@@ -10,6 +10,7 @@ from flax import nnx
 
 from storyjax.nn.build import Params, abstract, bind, unflatten
 from storyjax.weights.component import Component
+from storyjax.weights.component import component as component_named
 from storyjax.weights.convert import plan, shapes_of
 from storyjax.weights.report import Report
 from storyjax.weights.rules import TRANSFORMS, Shape
@@ -19,7 +20,7 @@ Sharding = Callable[[str, Shape], jax.sharding.Sharding]  # (native path, shape)
 
 
 def build(
-    component: Component,
+    component: Component | str,
     config: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     *,
@@ -30,8 +31,11 @@ def build(
 ) -> nnx.Module:
     """The network that an original config and its tensors describe, ready to call.
 
-    config: the dictionary of the original config.json. tensors: original name -> array, may be lazy. The rest as `load_params`.
+    component: a `Component` or its name, such as "unet". config: the dictionary of the original config.json. tensors: original
+    name -> array, may be lazy. The rest as `load_params`.
     """
+    if isinstance(component, str):
+        component = component_named(component)
     ours = component.read_config(config)
     params, _ = load_params(
         component, ours, tensors, dtype=dtype, sharding=sharding, allow_unused=allow_unused, source=source

@@ -104,9 +104,10 @@ def test_bfloat16_stays_near(name):
         assert_close(value, ours(name)[key], 2e-2, key)
 
 
-def test_build_gives_a_network_to_call():
+@pytest.mark.parametrize("component", [component_of(keys("tiny_clip_text")[0]), "clip_text"], ids=["itself", "name"])
+def test_build_gives_a_network_to_call(component):
     config, shapes = keys("tiny_clip_text")
-    encoder = build(component_of(config), config, named_weights(shapes))
+    encoder = build(component, config, named_weights(shapes))
     assert_close(np.asarray(encoder(inputs("clip_text")["tokens"])), outputs()["clip_text last"])
 
 
