@@ -112,7 +112,7 @@ class RecordSource(StorySource):
             )
         try:
             self._records = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-        except (NotImplementedError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:  # a file format without random access, a slice that does not parse
             raise StoryjaxError(
                 f"split '{split}' of '{path}' cannot be read: {str(error).strip().splitlines()[0]}"
             ) from None

@@ -204,7 +204,7 @@ def test_a_dataset_of_something_else_is_told(tmp_path):
             return {"train": enumerate([{"number": 1}])}
 
         def _generate_examples(self):
-            raise NotImplementedError
+            yield from ()  # the split generators are lists already
 
     builder = Numbers(data_dir=str(tmp_path), file_format="array_record")
     builder.download_and_prepare()

@@ -112,7 +112,7 @@ class TinyStories(tfds.core.GeneratorBasedBuilder):
         return {split: enumerate(stories) for split, stories in splits.items()}
 
     def _generate_examples(self):
-        raise NotImplementedError("the split generators are lists")
+        yield from ()  # the split generators are lists already
 
 
 def build(data_dir: Path, records: dict[str, list[dict]] | None = None, file_format: str = "array_record") -> Path:

@@ -130,6 +130,7 @@ def test_with_overwrite_the_old_storyboard_is_replaced(tmp_path: Path) -> None:
     write_storyboard(folder, long, cartoon_frames(4, 16), manifest_of(long))
     write_storyboard(folder, STORY, OTHER, MANIFEST, overwrite=True)
     _whole(folder, OTHER)
+    assert len(list((folder / "frames").iterdir())) == len(OTHER)  # and none of the longer one before
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ def check(tensors):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tensors_of_every_kind(name):
-    check(open_tensors(FILES / name))
+    tensors = open_tensors(FILES / name)
+    assert len(tensors) == len(TENSORS)
+    check(tensors)
 
 
 def test_the_kept_files_are_what_pytorch_writes_and_reads_today(tmp_path, monkeypatch):

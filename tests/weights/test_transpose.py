@@ -13,12 +13,16 @@ from storyjax.weights.transpose import contiguous
 def test_the_copy_is_the_view_in_c_order(data):
     small, transpose.SMALL = transpose.SMALL, 0
     try:
-        _compare(data)
+        view = _view(data)
+        got = contiguous(view)
     finally:
         transpose.SMALL = small
+    assert got.flags.c_contiguous
+    np.testing.assert_array_equal(got, view)
 
 
-def _compare(data):
+def _view(data):
+    """Some array with its axes in some order."""
     shape = data.draw(
         st.lists(st.sampled_from([1, 2, 3, 5, 40, 300]), min_size=1, max_size=4).filter(lambda s: np.prod(s) < 500_000)
     )
@@ -26,9 +30,7 @@ def _compare(data):
     value = (
         np.random.default_rng(0).integers(0, 2**16, shape).astype(data.draw(st.sampled_from([np.uint16, np.float32])))
     )
-    got = contiguous(value.transpose(axes))
-    assert got.flags.c_contiguous
-    np.testing.assert_array_equal(got, value.transpose(axes))
+    return value.transpose(axes)
 
 
 @pytest.mark.parametrize(
