@@ -20,6 +20,7 @@ from benchmarks.parity.cases import BY_NAME, CASES, Case
 from benchmarks.parity.table import DTYPES, Result, read, region, table, too_large, write_into
 from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
+from storyjax.story.files import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,7 @@ def compare(case: Case, folder: Path, full: bool) -> None:
         for dtype in DTYPES:
             _side("jax_side", case.name, str(passing), dtype, *size)
         result = Result.collect(passing)
-        (folder / f"{case.name}.json").write_text(result.as_json())
+        write_whole(folder / f"{case.name}.json", result.as_json().encode())
     finally:
         shutil.rmtree(passing, ignore_errors=True)
 

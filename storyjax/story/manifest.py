@@ -24,7 +24,7 @@ from storyjax.story.story import Character, Frame, Story
 NAME = "manifest.json"
 FORMAT = 1  # raised when an older storyjax could not read the file rightly
 PACKAGES = ("storyjax", "jax", "jaxlib", "flax", "numpy")
-MODEL_FILES = ("*.safetensors", "*config.json", "vocab.json", "merges.txt")
+SETTINGS_FILES = ("*config.json", "vocab.json", "merges.txt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,13 +205,18 @@ def file_sha256(path: Path) -> str:
 
 
 def model_sha256(folder: str | Path) -> str:
-    """sha256 over the names and contents of a model's weights, configurations and vocabulary, in the order of their names."""
+    """sha256 over the names and contents of a model's weights, configurations and vocabulary, in the order of their names.
+
+    Of the weights those files count that the model is read from, of any format: other variants beside them draw nothing.
+    Errors: as `storyjax.weights.layouts.recognise`, where the folder holds no whole model.
+    """
+    from storyjax.weights.layouts import recognise  # here: it brings JAX along
+
     folder = Path(folder)
-    files = sorted({file.relative_to(folder).as_posix() for pattern in MODEL_FILES for file in folder.rglob(pattern)})
-    if not any(name.endswith(".safetensors") for name in files):
-        raise StoryjaxError(f"there are no weights (*.safetensors) in '{folder}'; give the folder of a model")
+    weights = {file for part in recognise(folder).parts.values() for file in part.tensors.files}
+    settings = {file for pattern in SETTINGS_FILES for file in folder.rglob(pattern)}
     digest = hashlib.sha256()
-    for name in files:
+    for name in sorted(file.relative_to(folder).as_posix() for file in weights | settings):
         digest.update(f"{name}\0{file_sha256(folder / name)}\n".encode())
     return digest.hexdigest()
 

@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import json
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from storyjax.checkpoints.beside import require_apart
 from storyjax.config import from_json
 from storyjax.diffusion.diffusers_format import sampler_from_diffusers
 from storyjax.diffusion.samplers import Sampler
@@ -138,5 +139,30 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise StoryjaxError(f"cannot read '{file}': {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StoryjaxError(f"'{file}' is no valid JSON ({error}); copy or download it again") from None
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object. Errors: as `read_json`, and any other value."""
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise StoryjaxError(f"'{file}' is no JSON object; copy or download it again")
+    return found
+
+
+def require_inside(file: Path, names: Iterable[str]) -> None:
+    """Raise where a name in `file` leads out of its folder: what has that name is copied to a place of that name."""
+    for name in names:
+        place = PurePosixPath(name)
+        if place.is_absolute() or not place.parts or ".." in place.parts:
+            raise StoryjaxError(
+                f"'{file}' names '{name}', which is no place in its folder; take another copy of the model"
+            )
+
+
+def require_outside(source: str | Path, dest: str | Path) -> None:
+    """Raise where what is written at `dest` would take the place of `source`, or of a folder that holds it."""
+    require_apart(source, dest)
+    if Path(dest).resolve() in Path(source).resolve().parents:
+        raise StoryjaxError(f"'{dest}' holds the source '{source}', which would be lost; choose another folder")

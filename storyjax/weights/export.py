@@ -5,20 +5,21 @@ configs. A model that was trained here has no original; its names and configs co
 """
 
 import dataclasses
+import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from storyjax.checkpoints.beside import INDEX, check_room, may_write, require_apart, written_beside
+from storyjax.checkpoints.beside import INDEX, check_room, may_write, written_beside
 from storyjax.checkpoints.folder import CONFIG, write_json
 from storyjax.diffusion.diffusers_format import to_diffusers
 from storyjax.errors import StoryjaxError
-from storyjax.weights.checkpoint import SCHEDULER, Checkpoint, Part, read_json
+from storyjax.weights.checkpoint import SCHEDULER, Checkpoint, Part, read_json, require_outside
 from storyjax.weights.conversion import ORIGINAL_EXTRA, ORIGINAL_TENSORS
 from storyjax.weights.finite import cast, dtype_named, is_float
 from storyjax.weights.layouts import recognise
@@ -27,6 +28,8 @@ from storyjax.weights.report import listing
 from storyjax.weights.rules import TRANSFORMS, Alias, Dead, Rule, applying, key_of
 from storyjax.weights.stream import Planned, write_safetensors
 from storyjax.weights.transpose import contiguous
+
+Stored = Callable[[str], np.dtype]  # native path -> the dtype to write its tensor in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +56,14 @@ class _Tensor:
 
     name: str
     shape: tuple[int, ...]
+    dtype: np.dtype
     path: str | None
     transform: str = "copy"
     kept: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def export(
@@ -76,7 +84,7 @@ def export(
     began = time.monotonic()
     dest = Path(dest)
     stored = None if dtype is None else dtype_named(dtype)
-    require_apart(folder, dest)
+    require_outside(folder, dest)
     may_write(dest, overwrite)
     checkpoint = recognise(folder)
     if checkpoint.kind != "storyjax":
@@ -84,8 +92,8 @@ def export(
             f"'{folder}' is no storyjax folder but has the layout '{checkpoint.kind}'; export has nothing to do"
         )
     configs = {name: _config(part) for name, part in checkpoint.parts.items()}
-    plans = {name: _tensors(part, checkpoint.path / name) for name, part in checkpoint.parts.items()}
-    nbytes = sum(part.tensors.nbytes for part in checkpoint.parts.values())
+    plans = {name: _tensors(part, checkpoint.path / name, stored) for name, part in checkpoint.parts.items()}
+    nbytes = sum(tensor.nbytes for tensors in plans.values() for tensor in tensors)
     check_room(dest, nbytes)
     with (
         written_beside(dest, overwrite=overwrite, what="diffusers folder") as beside,
@@ -94,7 +102,7 @@ def export(
         for name, part in checkpoint.parts.items():
             write_json(beside / name / CONFIG, configs[name])
             file = beside / name / _weights_name(configs[name])
-            _write_part(file, part, plans[name], checkpoint.path / name / ORIGINAL_EXTRA, stored, bar)
+            _write_part(file, part, plans[name], checkpoint.path / name / ORIGINAL_EXTRA, bar)
         index = _write_rest(beside, checkpoint, configs)
     tensors = {name: len(found) for name, found in plans.items()}
     return Exported(dest, index["_class_name"], tensors, nbytes, time.monotonic() - began)
@@ -109,37 +117,50 @@ def _weights_name(config: Mapping[str, Any]) -> str:
     return "diffusion_pytorch_model.safetensors" if "_class_name" in config else "model.safetensors"
 
 
-def _tensors(part: Part, folder: Path) -> list[_Tensor]:
+def _tensors(part: Part, folder: Path, dtype: np.dtype | None) -> list[_Tensor]:
     """Every tensor of a network's original file, in its order; by the tables where there never was one."""
+
+    def stored(path: str) -> np.dtype:
+        own = part.tensors.dtype_of(path)
+        return own if dtype is None or not is_float(own) else dtype
+
     names = folder / ORIGINAL_TENSORS
-    found = _as_converted(part, read_json(names)) if names.is_file() else _by_the_table(part)
-    written, native = {tensor.path for tensor in found if tensor.path}, set(part.tensors)
-    if written != native:
-        odd = sorted(written ^ native)
+    if not names.is_file():
+        return _by_the_table(part, stored)
+    try:
+        return _as_converted(part, folder, read_json(names), stored)
+    except StoryjaxError:
+        raise
+    except (TypeError, KeyError, ValueError, AttributeError):  # its entries are others than `convert` writes
+        raise StoryjaxError(f"'{names}' is damaged; convert the original again") from None
+
+
+def _as_converted(part: Part, folder: Path, names: Sequence[Mapping[str, Any]], stored: Stored) -> list[_Tensor]:
+    rules, found = part.component.rules(part.config), []
+    if odd := sorted({said["path"] for said in names if "path" in said} ^ set(part.tensors)):
         raise StoryjaxError(
             f"'{folder}' is not as it was converted: its weights and {ORIGINAL_TENSORS} disagree about {len(odd)} tensors, the "
             f"first is '{odd[0]}'; convert the original again"
         )
-    return found
-
-
-def _as_converted(part: Part, names: Sequence[Mapping[str, Any]]) -> list[_Tensor]:
-    rules, found = part.component.rules(part.config), []
+    kept: Any = open_tensors(folder / ORIGINAL_EXTRA) if any("path" not in said for said in names) else {}
     for said in names:
         name, shape, path = said["name"], tuple(said["shape"]), said.get("path")
         if path is None:
-            found.append(_Tensor(name, shape, None, kept=True))
+            found.append(_Tensor(name, kept.shape_of(name), kept.dtype_of(name), None, kept=True))
             continue
         rule = next(
             (rule for rule, its in applying(rules, name) if its == path and isinstance(rule, Rule | Alias)), None
         )
-        if rule is None:
-            raise StoryjaxError(f"'{part.source}': no rule leads from '{name}' to '{path}'; convert the original again")
-        found.append(_Tensor(name, shape, path, rule.transform))
+        if rule is None or TRANSFORMS[rule.transform].shape(shape) != part.tensors.shape_of(path):
+            raise StoryjaxError(
+                f"'{folder}': no rule leads from '{name}' {shape} to '{path}' {part.tensors.shape_of(path)}; convert the "
+                "original again"
+            )
+        found.append(_Tensor(name, shape, stored(path), path, rule.transform))
     return found
 
 
-def _by_the_table(part: Part) -> list[_Tensor]:
+def _by_the_table(part: Part, stored: Stored) -> list[_Tensor]:
     """Live tensors under the names of the table, and zeros where the original library keeps dead ones."""
     rules, found, wrong = part.component.rules(part.config), [], []
     for path in part.tensors:
@@ -152,25 +173,17 @@ def _by_the_table(part: Part) -> list[_Tensor]:
         if original is None:
             wrong.append(f"{path}: {shape} does not suit '{rule.transform}'")
             continue
-        found.append(_Tensor(key, original, path, rule.transform))
+        found.append(_Tensor(key, original, stored(path), path, rule.transform))
         dead = [(rule, rule.pytorch_key(path)) for rule in rules if isinstance(rule, Dead)]
-        found += [_Tensor(key, rule.shape(shape), None) for rule, key in dead if key is not None]
+        found += [_Tensor(key, rule.shape(shape), stored(path), None) for rule, key in dead if key is not None]
     if wrong:
         raise StoryjaxError("cannot export:\n" + listing("paths without exactly one rule", wrong, wrap=False))
     return found
 
 
-def _write_part(
-    file: Path, part: Part, tensors: Sequence[_Tensor], extra: Path, dtype: np.dtype | None, bar: Any
-) -> None:
+def _write_part(file: Path, part: Part, tensors: Sequence[_Tensor], extra: Path, bar: Any) -> None:
     kept: Any = open_tensors(extra) if any(tensor.kept for tensor in tensors) else {}
     by_name = {tensor.name: tensor for tensor in tensors}
-
-    def stored(tensor: _Tensor) -> np.dtype:
-        if tensor.kept:
-            return kept.dtype_of(tensor.name)
-        own = part.tensors.dtype_of(tensor.path or next(iter(part.tensors)))
-        return own if dtype is None or not is_float(own) else dtype
 
     def original(entry: Planned) -> np.ndarray:
         tensor = by_name[entry.name]
@@ -181,7 +194,7 @@ def _write_part(
         value = cast(part.tensors[tensor.path], entry.dtype, tensor.path)
         return contiguous(TRANSFORMS[tensor.transform].to_pytorch(value)).reshape(entry.shape)
 
-    entries = [Planned(tensor.name, stored(tensor), tensor.shape) for tensor in tensors]
+    entries = [Planned(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors]
     # "pt": what the original libraries expect to find there.
     write_safetensors(file, entries, original, metadata={"format": "pt"}, progress=bar.update, check=False)
 

@@ -107,7 +107,7 @@ def _folders(folder: Path) -> list[str]:
     try:
         index: Any = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
         return [part for part, said in index.items() if isinstance(said, list) and said[-1]]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, IndexError):
         raise StoryjaxError(
             f"'{folder / MODEL_INDEX}' is no model index; delete it and download the model again"
         ) from None
@@ -116,12 +116,23 @@ def _folders(folder: Path) -> list[str]:
 def _hub_name(source: str | Path) -> tuple[str, str]:
     """("org/name", file in it or ""). Error: no such path, and nothing that could be a name."""
     spelled = str(source)
-    if not isinstance(source, str) or not _NAME.fullmatch(spelled) or ".." in spelled:
+    org, name, file = (*spelled.split("/", 2), "", "")[:3]
+    if not isinstance(source, str) or not _NAME.fullmatch(spelled) or ".." in spelled or not _may_be(f"{org}/{name}"):
         raise StoryjaxError(
             f"there is no file or folder at '{spelled}', and it is no name on the Hugging Face Hub (which reads 'org/name')"
         )
-    org, name, *rest = spelled.split("/", 2)
-    return f"{org}/{name}", "".join(rest)
+    return f"{org}/{name}", file
+
+
+def _may_be(name: str) -> bool:
+    """Whether the hub allows a repository of that name: it has rules about dashes, dots and length."""
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 class _List:

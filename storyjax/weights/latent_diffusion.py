@@ -23,6 +23,9 @@ XL_CLIP_L, XL_OPEN_CLIP = "conditioner.embedders.0.transformer.", "conditioner.e
 SIGN = f"{UNET}input_blocks.0.0.weight"
 Family = Literal["sd1", "sd2", "sdxl"]
 PREDICTIONS = ("epsilon", "v_prediction")
+# Stable Diffusion 2 reads text before the last of OpenCLIP H's layers. By its number, not by how many there are: folders of
+# diffusers, and files made from them, leave that layer away.
+OPEN_CLIP_H_LAST = 23
 BASE_STEPS = 875000  # training steps of Stable Diffusion 2 base, by which diffusers tells it from 2-v
 
 # What the original saves and no network reads: the noise schedule's tables, the VAE's training loss, counters.
@@ -163,9 +166,7 @@ def _sources(file: Path, reader: Reader, family: Family) -> dict[str, _Source]:
         "vae": _Source(VAE, lambda key: latent_names.vae(key, levels)),
     }
     if family == "sd2":
-        # Text is read before the encoder's last layer; released folders leave that layer away.
-        last = latent_configs.count(_within(reader, OPEN_CLIP_H), r"transformer\.resblocks\.(\d+)\.") - 1
-        unread = rf"transformer\.resblocks\.{last}\..+|text_projection"
+        unread = rf"transformer\.resblocks\.{OPEN_CLIP_H_LAST}\..+|text_projection"
         sources["text_encoder"] = _Source(OPEN_CLIP_H, latent_names.open_clip, unread)
     else:
         sources["text_encoder"] = _Source(CLIP_L if family == "sd1" else XL_CLIP_L, lambda key: [(key, None)])

@@ -17,7 +17,16 @@ from storyjax.config import from_json
 from storyjax.diffusion.diffusers_format import from_diffusers
 from storyjax.diffusion.schedule import ScheduleConfig
 from storyjax.errors import StoryjaxError
-from storyjax.weights.checkpoint import SCHEDULER, TOKENIZER_FILES, Checkpoint, Part, config_class, read_json, told_of
+from storyjax.weights.checkpoint import (
+    SCHEDULER,
+    TOKENIZER_FILES,
+    Checkpoint,
+    Part,
+    config_class,
+    read_object,
+    require_inside,
+    told_of,
+)
 from storyjax.weights.component import component, component_of
 from storyjax.weights.looks import looks_like
 from storyjax.weights.readers import open_tensors
@@ -51,9 +60,7 @@ def recognise(
         raise StoryjaxError(f"there is no checkpoint at '{path}'")
     if not (path / INDEX).is_file():
         raise StoryjaxError(f"'{path}' looks like {looks_like(path)}")
-    index = read_json(path / INDEX)
-    if not isinstance(index, dict):
-        raise StoryjaxError(f"'{path / INDEX}' is no JSON object; copy or download it again")
+    index = read_object(path / INDEX)
     for name, given in {"ema": ema, "prediction": prediction, "tokenizer": tokenizer}.items():
         if given:
             raise StoryjaxError(f"'{path}' is a folder, and {name} is for single files; leave it out")
@@ -75,6 +82,7 @@ def _diffusers(path: Path, index: Mapping[str, Any], variant: str | None) -> Che
             f"'{path}' looks like a diffusers folder of {name}; this storyjax reads {', '.join(pipelines())}"
         )
     present = {key: value[1] for key, value in index.items() if _names_a_class(value)}
+    require_inside(path / INDEX, present)
     parts, tokenizers, files, left_out = {}, {}, {}, []
     missing = [f"{folder}/" for folder in known.parts if folder not in present]
     missing += [file for file in known.files if not (path / file).is_file()]
@@ -88,9 +96,10 @@ def _diffusers(path: Path, index: Mapping[str, Any], variant: str | None) -> Che
             # Preprocessors have no config.json and no weights: they are carried along.
             settings = {f"{folder}/{file.name}": file for file in (path / folder).glob("*.json")}
             files |= settings
-            missing += [f"{folder}/{CONFIG}"] if folder in known.parts else []
+            network = folder in known.parts or _is_known({"_class_name": class_name})
+            missing += [f"{folder}/{CONFIG}"] if network else []
             left_out += [] if settings else [f"{folder} ({class_name})"]
-        elif folder in known.parts or _is_known(path / folder / CONFIG):
+        elif folder in known.parts or _is_known(read_object(path / folder / CONFIG)):
             parts[folder] = path / folder
         else:
             left_out.append(f"{folder} ({class_name})")
@@ -101,7 +110,7 @@ def _diffusers(path: Path, index: Mapping[str, Any], variant: str | None) -> Che
             f"'{path}' looks like a diffusers folder of {name}, but {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing; copy or download the whole folder again"
         )
-    scheduler = read_json(path / SCHEDULER)
+    scheduler = read_object(path / SCHEDULER)
     return Checkpoint(
         path,
         "diffusers",
@@ -117,7 +126,7 @@ def _diffusers(path: Path, index: Mapping[str, Any], variant: str | None) -> Che
 
 
 def _part(folder: Path, wanted: str | None, variant: str | None) -> Part:
-    original = read_json(folder / CONFIG)
+    original = read_object(folder / CONFIG)
     with told_of(folder / CONFIG):
         found = component_of(original)
         if wanted is not None and found.name != wanted:
@@ -137,9 +146,9 @@ def _names_a_class(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[1], str)
 
 
-def _is_known(config: Path) -> bool:
+def _is_known(config: Mapping[str, Any]) -> bool:
     try:
-        component_of(read_json(config))
+        component_of(config)
     except StoryjaxError:
         return False
     return True
@@ -153,10 +162,17 @@ def _storyjax(path: Path) -> Checkpoint:
     if "system" not in index:
         raise StoryjaxError(f"'{path / INDEX}' names neither a '_class_name' nor a 'system'; is it a model's folder?")
     with told_of(path / INDEX):
-        known, components = system(index["system"]), index["components"]
+        known, components = system(str(index["system"])), index["components"]
+    further, original = index.get("files", []), index.get("original", {})
+    objects = (original, *components.values())
+    if not isinstance(further, list) or not all(isinstance(said, dict) for said in objects):
+        raise StoryjaxError(
+            f"'{path / INDEX}' is damaged: expected a list 'files', and an object as 'original' and for each of 'components'"
+        )
+    require_inside(path / INDEX, (*components, *map(str, further)))
     tokenizers = {place.name: place for place in sorted(path.glob("tokenizer*")) if place.is_dir()}
     missing = [f"{folder}/" for folder in known.parts if folder not in components]
-    missing += [file for file in (SCHEDULER, *known.files) if not (path / file).is_file()]
+    missing += [file for file in (SCHEDULER, *known.files, *further) if not (path / file).is_file()]
     missing += [file for name in tokenizers for file in _missing_of_tokenizer(path, name)]
     missing += [] if tokenizers else ["tokenizer/"]
     if missing:
@@ -169,11 +185,11 @@ def _storyjax(path: Path) -> Checkpoint:
         kind = component(said.get("component") or known.parts.get(folder, folder))
         where = f"{path}/{folder}/{CONFIG}"
         config = from_json(config_class(kind), read_extra(path, f"{folder}/{CONFIG}"), where)
-        original = path / folder / "original_config.json"
+        their_config = path / folder / "original_config.json"
         parts[folder] = Part(
             kind,
             config,
-            read_json(original) if original.is_file() else None,
+            read_object(their_config) if their_config.is_file() else None,
             open_tensors(path / folder / WEIGHTS),
             str(path / folder),
             native=True,
@@ -187,8 +203,8 @@ def _storyjax(path: Path) -> Checkpoint:
         parts,
         tokenizers,
         from_json(ScheduleConfig, read_extra(path, SCHEDULER), f"{path}/{SCHEDULER}"),
-        read_json(scheduler) if scheduler.is_file() else None,
-        index.get("original", {}),
-        {file: path / file for file in (*known.files, *index.get("files", ()))},
+        read_object(scheduler) if scheduler.is_file() else None,
+        original,
+        {file: path / file for file in (*known.files, *further)},
         stored_settings=settings,
     )

@@ -1,6 +1,7 @@
 """The parity command around the comparison itself, without PyTorch: results that stay, the table, the page it is written into."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from benchmarks.parity import __main__ as command
 from benchmarks.parity import table as tables
 from benchmarks.parity.cases import CASES
 from storyjax.errors import StoryjaxError
+from tests.disk import no_file_grows_past
 
 FIRST, SECOND = CASES[0], CASES[1]
 
@@ -126,6 +128,21 @@ def test_a_side_that_fails_leaves_no_result(tmp_path, monkeypatch):
     with pytest.raises(StoryjaxError, match="status 1"):
         command.main(options(tmp_path))
     assert not list((tmp_path / "work").rglob("*.json"))
+
+
+def test_a_result_is_whole_or_not_there(tmp_path, monkeypatch):
+    def sides(module, name, passing, *arguments):
+        folder = Path(passing)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in ("torch.json", *(f"jax_{dtype}.json" for dtype in tables.DTYPES)):
+            (folder / file).write_text('{"parameters": 3}')
+
+    monkeypatch.setattr(command, "_side", sides)
+    with no_file_grows_past(30), pytest.raises(StoryjaxError, match="the disk is full"):
+        command.compare(FIRST, tmp_path, full=False)
+    assert not list(tmp_path.iterdir())
+    command.compare(FIRST, tmp_path, full=False)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{FIRST.name}.json"]
 
 
 def test_the_page_of_this_repository_has_a_place_for_the_table(tmp_path):

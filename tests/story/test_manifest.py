@@ -1,19 +1,26 @@
 """The manifest: written and read back, what a damaged one says, and what is noticed when something has changed."""
 
 import dataclasses
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from safetensors.numpy import load_file, save_file
 
+from storyjax.api import SHIPPED
 from storyjax.errors import StoryjaxError
 from storyjax.story import Character, FirstPicture, Frame, Manifest, Story, model_sha256, pixels_sha256
 from storyjax.story import manifest as manifest_file
 from tests.story.drawn import cartoon_frames
 from tests.story.strategies import stories
+from tests.weights.folders import diffusers_folder
 
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+COUNTED = ("config.json", "scheduler_config.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 STORY = Story((Frame("One.", "photos/fox.png"), Frame("Two.")), "T", "flat", (Character("Poppy", "a fox"),))
 SETTINGS = dict(
     system="contextual_story",
@@ -27,13 +34,15 @@ SETTINGS = dict(
 )
 
 
+@pytest.fixture(scope="module")
+def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return diffusers_folder(tmp_path_factory.mktemp("model") / "pororo", "contextual_story")
+
+
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    folder = tmp_path / "cartoon"
-    (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "model.safetensors").write_bytes(b"weights")
-    (folder / "unet" / "config.json").write_text("{}")
-    return folder
+def model(whole_model: Path, tmp_path: Path) -> Path:
+    """A model folder, to be changed."""
+    return shutil.copytree(whole_model, tmp_path / "pororo")
 
 
 @pytest.fixture
@@ -100,7 +109,7 @@ def test_nothing_differs_where_it_was_made(manifest: Manifest, model: Path) -> N
 
 
 def test_other_weights_versions_and_devices_are_noticed(manifest: Manifest, model: Path) -> None:
-    (model / "unet" / "model.safetensors").write_bytes(b"other weights")
+    change_a_number(model / WEIGHTS)
     changed = dataclasses.replace(manifest, versions={**manifest.versions, "jax": "0.0.1"}, device="TPU v5e")
     weights, versions, device = changed.differences_here(model)
     assert f"the weights in '{model}' are not those of the manifest" in weights
@@ -127,20 +136,64 @@ def test_pixel_sums_tell_shapes_apart_and_not_memory_layouts() -> None:
     assert pixels_sha256(pixels) == pixels_sha256(np.asfortranarray(pixels))
 
 
+def change_a_number(weights: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
 def test_the_model_sum_covers_weights_and_settings_but_no_notes(model: Path) -> None:
     before = model_sha256(model)
     (model / "README.md").write_text("a card")
     (model / "metrics.json").write_text("{}")
+    shutil.copyfile(model / WEIGHTS, (model / WEIGHTS).with_suffix(".fp16.safetensors"))  # another variant
     assert model_sha256(model) == before
-    (model / "unet" / "config.json").write_text('{"a": 1}')
-    assert model_sha256(model) != before
-    (model / "unet" / "config.json").write_text("{}")
-    (model / "unet" / "model.safetensors").rename(model / "unet" / "other.safetensors")
+    change_a_number(model / WEIGHTS)
+    changed = model_sha256(model)
+    assert changed != before
+    scheduler = model / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text() + " ")
+    assert model_sha256(model) not in (before, changed)
+
+
+def test_the_model_sum_covers_weights_of_pytorch(model: Path) -> None:
+    """What a file is, its content tells: a .bin may hold what a .safetensors file holds."""
+    binary = model / "unet" / "diffusion_pytorch_model.bin"
+    (model / WEIGHTS).rename(binary)
+    before = model_sha256(model)
+    change_a_number(binary)
     assert model_sha256(model) != before
 
 
-def test_a_folder_without_weights_has_no_sum(tmp_path: Path) -> None:
-    with pytest.raises(StoryjaxError, match=r"there are no weights \(\*.safetensors\) in"):
+def test_the_model_sum_covers_every_shard(model: Path) -> None:
+    tensors = list(load_file(model / WEIGHTS).items())
+    (model / WEIGHTS).unlink()
+    shards = {"a.safetensors": dict(tensors[:5]), "b.safetensors": dict(tensors[5:])}
+    for name, part in shards.items():
+        save_file(part, model / "unet" / name)
+    names = {key: name for name, part in shards.items() for key in part}
+    (model / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    before = model_sha256(model)
+    for name in shards:
+        change_a_number(model / "unet" / name)
+        assert model_sha256(model) != before
+        before = model_sha256(model)
+
+
+def test_the_sum_of_a_folder_of_ours_stays_what_it_was() -> None:
+    """Manifests keep it for years: over `name, NUL, sha256 of the file, newline` of these files, in the order of their names."""
+    folder, digest = SHIPPED / "cartoon", hashlib.sha256()
+    for file in sorted(file for file in folder.glob("*/*") if file.suffix == ".safetensors" or file.name in COUNTED):
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{content}\n".encode())
+    assert model_sha256(folder) == digest.hexdigest()
+
+
+def test_a_folder_without_weights_has_no_sum(model: Path, tmp_path: Path) -> None:
+    (model / WEIGHTS).unlink()
+    with pytest.raises(StoryjaxError, match=r"expected weights .* in '.*unet', found none"):
+        model_sha256(model)
+    with pytest.raises(StoryjaxError, match="there is no checkpoint at"):
         model_sha256(tmp_path / "none")
 
 

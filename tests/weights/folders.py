@@ -95,8 +95,8 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, dict[str, Any]]]] = {
 }
 
 
-def original_tensors(config: dict[str, Any], dtype: str = "float32") -> dict[str, np.ndarray]:
-    """A network's tensors under their original names, the dead ones too, in an order that is not ours."""
+def original_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Original name -> shape of every tensor of a network, the dead ones too, in an order that is not ours."""
     found = component_of(config)
     ours = found.read_config(config)
     rules, shapes = found.rules(ours), {}
@@ -106,10 +106,16 @@ def original_tensors(config: dict[str, Any], dtype: str = "float32") -> dict[str
         for dead in rules:
             if isinstance(dead, Dead) and (key := dead.pytorch_key(path)):
                 shapes[key] = dead.shape(shape)
-    return {name: _values(name, shape).astype(DTYPES[dtype]) for name, shape in sorted(shapes.items())}
+    return dict(sorted(shapes.items()))
 
 
-def _values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def original_tensors(config: dict[str, Any], dtype: str = "float32") -> dict[str, np.ndarray]:
+    """The same with values."""
+    return {name: values(name, shape).astype(DTYPES[dtype]) for name, shape in original_shapes(config).items()}
+
+
+def values(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Random numbers, float32, always the same for a name."""
     return np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape, np.float32)
 
 

@@ -14,6 +14,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.weights.conversion import convert
 from storyjax.weights.export import export
 from storyjax.weights.layouts import recognise
+from storyjax.weights.readers import open_tensors
 from tests.disk import no_file_grows_past
 from tests.weights.folders import MODELS, all_bytes, diffusers_folder
 
@@ -172,6 +173,17 @@ def test_other_dtype_on_request(sources, tmp_path):
             np.testing.assert_array_equal(np.frombuffer(content, np.float32), half)
 
 
+def test_room_and_size_are_those_of_what_is_written(sources, tmp_path, monkeypatch):
+    """Not those of what is read: half precision doubles."""
+    half = convert(sources["sd1"], tmp_path / "half", dtype="float16", progress=False)
+    asked = []
+    monkeypatch.setattr("storyjax.weights.export.check_room", lambda _, nbytes: asked.append(nbytes))
+    done = export(tmp_path / "half", tmp_path / "back", dtype="float32", progress=False)
+    tensors = [open_tensors(file) for file in (tmp_path / "back").glob("*/*.safetensors")]
+    assert asked == [done.nbytes] == [sum(each.nbytes for each in tensors)]
+    assert done.nbytes > 1.9 * half.nbytes
+
+
 def test_tensors_of_a_variant(source, tmp_path):
     for file in source.glob("*/*.safetensors"):
         tensors = load_file(file)
@@ -317,6 +329,15 @@ def test_a_source_is_never_replaced_by_its_result(source, verb):
     assert all_bytes(source) == before
 
 
+def test_a_folder_is_not_replaced_by_what_is_made_of_a_file_in_it(source):
+    """Repositories hold whole models as single files beside the parts."""
+    file = source / "v1-5-pruned.ckpt"
+    file.write_bytes(b"whole model")
+    text = one_line(failure(convert, file, source, overwrite=True))
+    assert text == f"'{source}' holds the source '{file}', which would be lost; choose another folder"
+    assert file.read_bytes() == b"whole model"
+
+
 def test_overwriting_replaces_and_a_failure_leaves_the_old(source, sources, tmp_path):
     convert(sources["sd2"], tmp_path / "ours", progress=False)
     before = all_bytes(tmp_path / "ours")
@@ -340,6 +361,26 @@ def test_weights_that_changed_since_are_not_exported_under_old_names(ours, tmp_p
     names.write_text(json.dumps([said for said in json.loads(names.read_text()) if said["name"] != "quant_conv.bias"]))
     text = one_line(failure(export, ours, tmp_path / "back"))
     assert "disagree about 1 tensors, the first is 'quant_conv.bias'" in text
+    assert_nothing_but(tmp_path, "ours")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda names: [3], "original_tensors.json' is damaged; convert the original again"),
+        (lambda names: {"a": 1}, r"is not as it was converted: .* disagree about \d+ tensors"),
+        (lambda names: [said | {"shape": None} for said in names], "is damaged; convert the original again"),
+        (lambda names: [*names, {"name": "x", "shape": [1]}], "no weights at '.*original_extra.safetensors'"),
+        (
+            lambda names: [said | {"shape": [1, *said["shape"]]} for said in names],
+            r"no rule leads from 'conv_in\.bias' \(1, \d+\) to 'conv_in\.bias' \(\d+,\); convert the original again",
+        ),
+    ],
+)
+def test_damaged_names_of_the_original(ours, tmp_path, change, told):
+    names = ours / "unet" / "original_tensors.json"
+    names.write_text(json.dumps(change(json.loads(names.read_text()))))
+    assert re.search(told, one_line(failure(export, ours, tmp_path / "back")))
     assert_nothing_but(tmp_path, "ours")
 
 

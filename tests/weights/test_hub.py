@@ -74,7 +74,11 @@ def test_not_cached_and_offline(offline):
 
 
 @pytest.mark.parametrize(
-    "source", ["nothing", "./org/name", "/org/name", "org/../name", "org/", "a b/c", Path("org/name")]
+    "source",
+    [
+        *("nothing", "./org/name", "/org/name", "org/../name", "org/", "a b/c", Path("org/name")),
+        *("org/na--me", "org/name-", "org/name./file.ckpt", f"org/{'n' * 100}"),
+    ],
 )
 def test_what_is_no_name(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -210,6 +214,13 @@ def test_what_the_hub_refuses(fetched, source, options, message):
     with pytest.raises(StoryjaxError, match=message) as error:
         locate(source, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("index", [b"[1]", b'{"unet": []}', b"{"])
+def test_a_damaged_index_is_told(fetched, monkeypatch, index):
+    monkeypatch.setitem(REPOSITORY, "model_index.json", index)
+    with pytest.raises(StoryjaxError, match=r"model_index.json' is no model index; delete it and download"):
+        locate("org/name")
 
 
 def test_a_hub_that_does_not_answer(cache, monkeypatch):

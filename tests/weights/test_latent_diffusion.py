@@ -78,6 +78,23 @@ def test_what_no_network_reads():
     }
 
 
+def test_a_second_version_whose_last_layer_is_gone_already():
+    """As files look that were made from a folder of diffusers."""
+    full = single(FULL["sd2"]).networks["text_encoder"]
+    gone = r"cond_stage_model\.model\.(transformer\.resblocks\.23\.|text_projection|logit_scale)"
+    found = single(FULL["sd2"], without=gone).networks["text_encoder"]
+    assert list(found.tensors) == list(full.tensors)
+    assert found.config["num_hidden_layers"] == 23
+
+
+@pytest.mark.parametrize("rows", [(385, 128), (384,), ()])
+def test_fused_matrices_that_are_no_three_are_refused(rows):
+    name = "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight"
+    encoder = single(TINY["sdxl"], plus={name: rows}).networks["text_encoder_2"]
+    shape = encoder.tensors.shape_of("text_model.encoder.layers.0.self_attn.v_proj.weight")
+    assert shape != (128, 128)
+
+
 @pytest.fixture
 def file(tmp_path):
     def write(family, metadata=None, **options):

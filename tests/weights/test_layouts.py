@@ -132,6 +132,12 @@ def test_missing_parts_are_named(folder, lost, named):
     assert f"looks like a diffusers folder of StableDiffusionPipeline, but {named}; copy or download" in text
 
 
+def test_a_network_that_only_some_models_have_is_missed_where_the_index_names_it(folder):
+    """A half-downloaded SDXL is no Stable Diffusion 1."""
+    edit(folder / "model_index.json", text_encoder_2=["transformers", "CLIPTextModelWithProjection"])
+    assert "but text_encoder_2/config.json is missing" in failure(folder)
+
+
 def test_parts_that_the_index_leaves_out(folder):
     edit(folder / "model_index.json", vae=[None, None], tokenizer=[None, None], scheduler=[None, None])
     assert "but vae/, scheduler/scheduler_config.json, tokenizer/ are missing" in failure(folder)
@@ -220,6 +226,38 @@ def test_nothing_there_and_broken_index(tmp_path, folder):
     assert "is no valid JSON" in failure(folder)
     (folder / "model_index.json").write_text('{"components": {}}')
     assert "names neither a '_class_name' nor a 'system'" in failure(folder)
+
+
+@pytest.mark.parametrize("file", ["unet/config.json", "scheduler/scheduler_config.json", "safety_checker/config.json"])
+def test_configs_that_are_no_objects_are_named(folder, file):
+    (folder / file).write_text("[1]")
+    assert failure(folder) == f"'{folder / file}' is no JSON object; copy or download it again"
+
+
+@pytest.mark.parametrize("place", ["../words", "words/../../words", "/words", ""])
+def test_parts_that_lie_outside_are_refused(folder, place):
+    """`convert` and `export` copy a part to the place of its name."""
+    shutil.copytree(folder / "tokenizer", folder.parent / "words")
+    edit(folder / "model_index.json", **{place: ["transformers", "CLIPTokenizer"]})
+    assert f"names '{place}', which is no place in its folder" in failure(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"files": ["../secret.json"]}, "names '../secret.json', which is no place in its folder"),
+        ({"files": ["notes.json"]}, "that is not whole: notes.json is missing"),
+        ({"files": "notes.json"}, "is damaged: expected a list 'files', and an object as"),
+        ({"original": 3}, "is damaged: expected a list 'files', and an object as"),
+        ({"components": {"unet": 3}}, "is damaged: expected a list 'files', and an object as"),
+        ({"components": {"../unet": {}}}, "names '../unet', which is no place"),
+        ({"system": ["x"]}, "no system"),
+    ],
+)
+def test_a_damaged_index_of_ours(tmp_path, change, told):
+    folder = shutil.copytree(SHIPPED / "cartoon", tmp_path / "ours")
+    edit(folder / "model_index.json", **change)
+    assert told in failure(folder)
 
 
 @pytest.mark.parametrize("setting", [{"ema": True}, {"prediction": "epsilon"}, {"tokenizer": "x"}])
