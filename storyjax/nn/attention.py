@@ -3,7 +3,7 @@
     attention(q, k, v) = softmax(q k^T * scale + bias) v
 
 `implementation=None` chooses for the platform and may fall back; a named implementation never falls back and says why it
-cannot run.
+cannot run. Two forms are here and run everywhere; the fused kernels are in `storyjax/kernels/flash_attention/`.
 """
 
 import math
@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
+from storyjax.kernels.backends import known, platform
+from storyjax.kernels.flash_attention import api as fused
 from storyjax.nn.layers import Linear
 
-IMPLEMENTATIONS = ("xla", "mapped", "cudnn")
+IMPLEMENTATIONS = ("xla", "mapped", *fused.BACKENDS)
 MAPPED_FROM = 512 * 512  # score entries of one head from which one head at a time is faster on a CPU
 
 
@@ -33,26 +34,24 @@ def attention(
     """Softmax attention of queries (..., L, N, D) over keys and values (..., M, N, D); returns (..., L, N, D).
 
     mask: boolean, broadcastable to (..., N, L, M), True where a query may look. scale: default D ** -0.5.
-    implementation: "xla" (plain), "mapped" (one head at a time, for long sequences on a CPU), "cudnn" (fused, NVIDIA).
-    Scores and softmax are float32.
+    implementation: "xla" (plain), "mapped" (one head at a time, for long sequences on a CPU), "cudnn" (fused, NVIDIA), "splash",
+    "tokamax", "flash" (fused, TPU; q of shape (B, L, N, D), no mask). Scores and softmax are float32.
     """
     factor: float = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
-    chosen = implementation or _choose(q, k, mask)
+    chosen = known("attention", implementation, IMPLEMENTATIONS) if implementation else _choose(q, k, mask)
     if chosen == "xla":
         return _xla(q, k, v, mask, factor)
     if chosen == "mapped":
         return _mapped(q, k, v, mask, factor)
-    if chosen == "cudnn":
-        return _cudnn(q, k, v, mask, factor)
-    raise StoryjaxError(f"no attention implementation '{chosen}'{nearest(chosen, list(IMPLEMENTATIONS))}")
+    if implementation:
+        fused.must_run(chosen, q, k, mask, "attention")
+    return fused.BACKENDS[chosen].attend(q, k, v, mask, factor)
 
 
 def _choose(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> str:
-    backend = jax.default_backend()
-    if backend == "cpu" and mask is None and q.shape[-3] * k.shape[-3] >= MAPPED_FROM:
-        return "mapped"
-    fits = q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128 and q.ndim == 4
-    return "cudnn" if backend == "gpu" and fits and mask is None else "xla"
+    if platform() == "cpu":
+        return "mapped" if mask is None and q.shape[-3] * k.shape[-3] >= MAPPED_FROM else "xla"
+    return fused.choose(q, k, mask) or "xla"
 
 
 def _xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
@@ -86,18 +85,6 @@ def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, sc
         parts.append(jnp.broadcast_to(mask, (*lead, heads, length, keys)).reshape(-1, length, keys))
     out = jax.lax.map(one_head, tuple(parts))
     return jnp.moveaxis(out.reshape(*lead, heads, length, depth), -3, -2)
-
-
-def _cudnn(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
-    if jax.default_backend() != "gpu":
-        raise StoryjaxError(f"attention 'cudnn' needs an NVIDIA GPU, this is '{jax.default_backend()}'; use 'xla'")
-    if q.ndim != 4 or q.dtype not in (jnp.bfloat16, jnp.float16):
-        raise StoryjaxError(
-            f"attention 'cudnn' needs bfloat16 or float16 of shape (B, L, N, D), got {q.dtype} {q.shape}; use 'xla'"
-        )
-    if mask is not None:
-        mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-    return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale, implementation="cudnn")
 
 
 class Attention(nnx.Module):

@@ -97,7 +97,7 @@ def test_long_sequences_go_head_by_head_on_a_cpu(monkeypatch):
 
 
 def test_an_unknown_implementation_names_the_nearest():
-    with pytest.raises(StoryjaxError, match="no attention implementation 'cudn'; did you mean 'cudnn'"):
+    with pytest.raises(StoryjaxError, match="attention has no implementation 'cudn'; did you mean 'cudnn'"):
         attention(*inputs(), implementation="cudn")
 
 

@@ -1,0 +1,62 @@
+"""What the forward and backward Pallas programs of attention share: the blocks they read and write."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from storyjax.kernels.lanes import LANES, SUBLANES, group_width, heads_of, round_up
+
+PARAMS = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "parallel", "arbitrary"))
+HIDDEN = -1e30  # added to a score, leaves nothing of it, and stays finite
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """Numbers of queries and of keys that a program holds; keys in multiples of 128."""
+
+    queries: int = 256
+    keys: int = 512
+
+
+BLOCKS = Blocks()
+
+
+class Program:
+    """Blocks of the arrays (B, L or M, C) and of the numbers of a query, for programs (story, group of heads, ...)."""
+
+    def __init__(self, q: jax.Array, k: jax.Array, blocks: Blocks):
+        self.batch, self.length, count, self.depth = q.shape
+        self.keys, self.dtype = k.shape[1], q.dtype
+        self.block = Blocks(_block(self.length, blocks.queries, SUBLANES), _block(self.keys, blocks.keys, LANES))
+        self.rows = round_up(self.length, self.block.queries)
+        self.key_rows = round_up(self.keys, self.block.keys)
+        self.width = group_width(count, self.depth)
+        self.groups = count * self.depth // self.width
+        self.heads = heads_of(self.width, self.depth)
+
+    def tokens(self, x: jax.Array, rows: int) -> jax.Array:
+        """(B, L, N, D) -> (B, rows, N D), padded with zeros."""
+        x = x.reshape(*x.shape[:2], -1)
+        return jnp.pad(x, [(0, 0), (0, rows - x.shape[1]), (0, 0)])
+
+    def bias(self) -> jax.Array:
+        """(rows of keys,): what is added to every score of a key; the padding is hidden."""
+        return jnp.where(jnp.arange(self.key_rows) < self.keys, 0.0, HIDDEN).astype(jnp.float32)
+
+    def query_grid(self) -> tuple[int, ...]:
+        return self.batch, self.groups, self.rows // self.block.queries, self.key_rows // self.block.keys
+
+    def spec(self, size: int, axis: int) -> pl.BlockSpec:
+        """Rows of (B, rows, C) that lie along one axis of the grid."""
+        return pl.BlockSpec((1, size, self.width), lambda *at: (at[0], at[axis], at[1]))
+
+    def statistic(self, axis: int) -> pl.BlockSpec:
+        """One number of each query and head, (B, G, rows, N / G)."""
+        return pl.BlockSpec((1, 1, self.block.queries, len(self.heads)), lambda *at: (at[0], at[1], at[axis], 0))
+
+
+def _block(length: int, at_most: int, multiple: int) -> int:
+    return min(at_most, round_up(length, multiple))
