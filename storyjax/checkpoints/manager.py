@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import flatten, unflatten
+from storyjax.parallel.processes import speaks, wait_for_all
 
 State = dict[str, Any]
 log = logging.getLogger("storyjax")
@@ -34,9 +35,10 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: int | None = None
-        for step in _numbered(self.folder):
+        for step in _numbered(self.folder) if speaks() else ():
             if not _finished(self.folder / str(step)):
                 self._set_aside(step, "it is not complete")
+        wait_for_all(f"only complete checkpoints in {self.folder}")
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -78,7 +80,8 @@ class Checkpoints:
     def restore(self, target: State) -> tuple[State, dict[str, Any]] | None:
         """(state, info) of the newest readable checkpoint, or None if the folder holds none.
 
-        `target` holds ShapeDtypeStructs. A checkpoint that cannot be read is set aside with a message and the one
+        `target` holds ShapeDtypeStructs; where they have a sharding each device reads its own part only, whatever mesh the
+        checkpoint was written on. A checkpoint that cannot be read is set aside with a message and the one
         before it is taken; if none can be read, that is an error: starting again from nothing must be the user's wish.
         """
         reasons: dict[int, str] = {}
@@ -88,8 +91,9 @@ class Checkpoints:
             except Exception as error:  # orbax and tensorstore raise many kinds
                 reasons[step] = (str(error) or repr(error)).splitlines()[0]
                 continue
-            for bad, reason in reasons.items():
+            for bad, reason in reasons.items() if speaks() else ():
                 self._set_aside(bad, f"it cannot be read ({reason}); continuing from step {step}")
+            wait_for_all(f"only readable checkpoints in {self.folder}")
             self._manager.reload()
             return found
         if reasons:
@@ -127,7 +131,7 @@ class Checkpoints:
             raise
         except Exception as error:  # OSError, or tensorstore's ValueError with the same text
             reason = (str(error) or repr(error)).splitlines()[0]
-            for left in self.folder.glob("*.orbax-checkpoint-tmp"):
+            for left in self.folder.glob("*.orbax-checkpoint-tmp") if speaks() else ():
                 shutil.rmtree(left, ignore_errors=True)  # gives the room back; it could never be read
             full = "No space left" in str(error) or "ENOSPC" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             cause = "the disk is full" if full else reason
@@ -186,9 +190,14 @@ def load_params(
 
 
 def _here(tree: Any) -> Any:
-    """What to read, and where to: the first device, whatever machine the checkpoint was written on."""
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
+    """What to read, and where to: where the leaf says, else this process's first device."""
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+    def one(leaf: Any) -> jax.ShapeDtypeStruct:
+        place = getattr(leaf, "sharding", None) if isinstance(leaf, jax.ShapeDtypeStruct) else None
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place or first)
+
+    return jax.tree.map(one, tree)
 
 
 def _numbered(folder: Path) -> list[int]:

@@ -13,11 +13,12 @@ from storyjax.errors import StoryjaxError
 _ABSENT = "(absent)"
 
 
-def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = ()) -> None:
+def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = (), *, write: bool = True) -> None:
     """Write `config.json` into the work directory, or compare with the one that is there.
 
     `free`: regular expressions that must match the whole dotted path of a field which may change between runs. Other
-    differences are an error that names the fields. The file always holds the newest accepted configuration.
+    differences are an error that names the fields. The file always holds the newest accepted configuration; without `write`
+    (all processes of a run but one) it is only compared.
     """
     workdir = Path(workdir)
     path = workdir / "config.json"
@@ -37,6 +38,8 @@ def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = ())
             )
         if stored == config:
             return
+    if not write:
+        return
     workdir.mkdir(parents=True, exist_ok=True)
     write_beside(path, json.dumps(config, indent=2) + "\n")
 

@@ -1,12 +1,12 @@
 """Source to batches with grain: shuffled and endless for training, once and in order for evaluation.
 
-Story number t of the endless stream is a function of the seed and t alone: every epoch is shuffled anew, processes take
-the positions p, p+n, p+2n, ..., and neither threads nor workers change the order. So the state of a stream is one number,
+Story number t of the endless stream is a function of the seed and t alone: every epoch is shuffled anew, a process reads those
+rows of each batch that its devices hold, and neither threads nor workers change the order. So the state of a stream is one number,
 the stories seen, which resumes to the very next batch also on another number of processes, threads or workers.
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,20 +42,21 @@ def make_batches(
     shuffle: bool = True,
     threads: int = 4,
     workers: int = 0,
-    process_index: int | None = None,
-    process_count: int | None = None,
+    rows: Sequence[int] | None = None,
 ) -> "Batches":
     """The endless stream of batches that training reads.
 
-    `batch_size` counts the stories of all processes together; each process gets `batch_size / process_count` of them
-    (indices default to JAX's). `spec` with `text="tokens"` needs `tokenizer` (with `max_length`, default its own) or ready
-    `tokens` (N, F, L). `start` is the number of stories already seen. `threads` decode in this process (0: none; enough
-    for cached arrays); `workers` are processes (their start costs seconds; a script that uses them needs the
-    `if __name__ == "__main__"` guard).
+    `batch_size` counts the stories of all processes together; `rows`, in ascending order, are those of each batch that this
+    process reads (`Placement.rows` of storyjax.parallel; default: all of them). `spec` with `text="tokens"` needs `tokenizer`
+    (with `max_length`, default its own) or ready `tokens` (N, F, L). `start` is the number of stories already seen. `threads`
+    decode in this process (0: none; enough for cached arrays); `workers` are processes (their start costs seconds; a script that
+    uses them needs the `if __name__ == "__main__"` guard).
     """
     elements = _Elements(source, spec, _tokens_for(source, spec, tokenizer, max_length, tokens))
-    index, count = _process(process_index, process_count)
-    return Batches(elements, batch_size, seed, start, shuffle, threads, workers, index, count)
+    chosen = range(batch_size) if rows is None else tuple(rows)
+    if batch_size < 1 or not chosen or not set(chosen) <= set(range(batch_size)):
+        raise StoryjaxError(f"expected rows out of a batch of {batch_size} stories, got {list(chosen)}")
+    return Batches(elements, batch_size, seed, start, shuffle, threads, workers, chosen)
 
 
 def iterate_once(
@@ -122,11 +123,10 @@ class Batches:
         shuffle: bool,
         threads: int,
         workers: int,
-        process_index: int,
-        process_count: int,
+        rows: Sequence[int],
     ):
         self._elements, self._shuffle, self._threads, self._workers = elements, shuffle, threads, workers
-        self._process, self._local = (process_index, process_count), _local_size(batch_size, process_count)
+        self._rows = rows
         self.batch_size, self.seed, self.stories = batch_size, seed, start
         self._running: list[
             Any
@@ -182,22 +182,40 @@ class Batches:
     def _start(self) -> Iterator[Batch]:
         import grain
 
-        index, count = self._process
         source: Any = self._elements
         dataset = grain.MapDataset.source(source).seed(self.seed)
-        dataset = (dataset.shuffle() if self._shuffle else dataset).repeat()[self.stories + index :: count]
-        stream = dataset.to_iter_dataset(_reading(self._threads, self._local))
+        share: Any = _Share((dataset.shuffle() if self._shuffle else dataset).repeat(), self)
+        local = len(self._rows)
+        stream = grain.MapDataset.source(share).to_iter_dataset(_reading(self._threads, local))
         if self._workers:
             _mark_flags_parsed()
             # Workers come before the batching: elements are dealt out and collected in turn, which keeps their order.
-            options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2 * self._local)
+            options = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=2 * local)
             stream = stream.mp_prefetch(options)
-        return iter(stream.batch(self._local, drop_remainder=True))
+        return iter(stream.batch(local, drop_remainder=True))
 
 
 def _stop(running: list[Any]) -> None:
     while running:
         running.pop().close()
+
+
+class _Share:
+    """This process's rows of the batches to come, one after the other: a random-access data source to grain."""
+
+    def __init__(self, stories: Any, batches: Batches):
+        self._stories, self._start = stories, batches.stories
+        self._batch_size, self._rows = batches.batch_size, tuple(batches._rows)
+
+    def __len__(self) -> int:
+        return (len(self._stories) - self._start) // self._batch_size * len(self._rows)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        batch, row = divmod(int(position), len(self._rows))
+        return self._stories[self._start + batch * self._batch_size + self._rows[row]]
+
+    def __repr__(self) -> str:
+        return f"rows {self._rows} of batches of {self._batch_size}, {self._stories!r}"
 
 
 class _Elements:

@@ -20,6 +20,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.nn.blocks import Downsample, KeyTokens, ResnetBlock, SpatialTransformer, Upsample
 from storyjax.nn.embeddings import TimestepEmbedding, sinusoid
 from storyjax.nn.layers import Conv, GroupNorm
+from storyjax.parallel.layouts import lay_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,7 @@ class _Block(nnx.Module):
             x = self._run(self.attentions[j], x, context, slot_context)
             if self.after_attention is not None:
                 x = self._run(self.after_attention[j], x, slot_context)
-        return x
+        return lay_out(x, "frames")
 
     def _run(self, module: nnx.Module, *args: Any) -> jax.Array:
         return jax.checkpoint(lambda m, *a: m(*a))(module, *args) if self.remat else module(*args)
@@ -241,7 +242,7 @@ class UNet(nnx.Module):
         if added is not None:
             temb = temb + added
 
-        x = self.conv_in(sample)
+        x = lay_out(self.conv_in(lay_out(sample, "frames")), "frames")
         skips = [x]
         for block in self.down_blocks:
             # A block's input is also the newest skip connection: what the entry slot writes is seen by both.

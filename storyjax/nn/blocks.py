@@ -9,6 +9,7 @@ from flax import nnx
 
 from storyjax.nn.attention import Attention
 from storyjax.nn.layers import Conv, GroupNorm, LayerNorm, Linear
+from storyjax.parallel.layouts import lay_out
 
 # Given the normalised tokens (N, HW, C) and the call's slot context, returns the tokens that self-attention looks at.
 KeyTokens = Callable[[jax.Array, Any], jax.Array]
@@ -44,8 +45,10 @@ class FeedForward(nnx.Module):
         self.proj_out = Linear(4 * channels, channels, zero=zero, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        value, gate = jnp.split(self.proj_in(x), 2, axis=-1)
-        return self.proj_out(value * jax.nn.gelu(gate, approximate=False))
+        kernel, bias = self.proj_in.kernel[...], self.proj_in.bias[...]
+        halves = lay_out(kernel.reshape(kernel.shape[0], 2, -1), "inner_halves")
+        h = jnp.einsum("...c,chn->...hn", x, halves) + bias.reshape(2, -1)
+        return self.proj_out(h[..., 0, :] * jax.nn.gelu(h[..., 1, :], approximate=False))
 
 
 class TransformerBlock(nnx.Module):

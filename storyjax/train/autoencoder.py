@@ -25,6 +25,7 @@ from storyjax.data.config import DataConfig
 from storyjax.errors import StoryjaxError
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
 from storyjax.nn.build import Params, abstract, bind, materialise
+from storyjax.parallel.placement import Placement
 from storyjax.train.config import TrainConfig
 from storyjax.train.loop import TrainResult, train
 from storyjax.train.task import Batch, Task
@@ -95,8 +96,9 @@ class AutoencoderRun:
                 f"pictures of {self.data.size} pixels (data.size) do not divide into the codec's blocks of {self.vae.factor}"
             )
 
-    def start(self, workdir: Path, *, progress: bool = True) -> TrainResult:
+    def start(self, workdir: Path, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
+        placement = placement or Placement.of()
         source = self.data.open(self.data.train_split)
         batches = make_batches(
             source,
@@ -104,11 +106,15 @@ class AutoencoderRun:
             self.train.batch_size,
             self.data.seed,
             threads=self.data.threads,
+            rows=placement.rows(self.train.batch_size),
         )
         held_out = self.data.open("validation")
         examples = np.stack([held_out.images(i)[i % held_out.frames] for i in range(min(8, len(held_out)))])
         task = autoencoder_task(self.vae, self.loss, examples)
-        result = train(task, self.train, batches, workdir, config_json=to_json(self), progress=progress)
+        config_json = to_json(self)
+        result = train(
+            task, self.train, batches, workdir, config_json=config_json, progress=progress, placement=placement
+        )
         if not result.stopped_by:
             export_autoencoder(self.vae, workdir, held_out)
         return result

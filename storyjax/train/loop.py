@@ -20,12 +20,24 @@ from storyjax.checkpoints.workdir import claim, locked
 from storyjax.config import to_json
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import count
+from storyjax.parallel.distributed import lost_processes_told
+from storyjax.parallel.mesh import check_batch
+from storyjax.parallel.placement import Placement
+from storyjax.parallel.processes import speaks
 from storyjax.train.config import FREE_FIELDS, TrainConfig
 from storyjax.train.metrics import Window
 from storyjax.train.optimizer import make_optimizer
-from storyjax.train.report import Report
+from storyjax.train.report import Report, Silence
 from storyjax.train.signals import StopSignals
-from storyjax.train.state import State, abstract_state, check_params, ema_params, initial_params, new_state
+from storyjax.train.state import (
+    State,
+    abstract_state,
+    begun_with,
+    check_params,
+    created,
+    ema_params,
+    initial_params,
+)
 from storyjax.train.step import compile_step, make_step
 from storyjax.train.task import Batch, Params, Task
 
@@ -62,6 +74,7 @@ def train(
     init_params: Params | None = None,
     progress: bool = True,
     free: Sequence[str] = (),
+    placement: Placement | None = None,
 ) -> TrainResult:
     """Train until `config.steps`, or until SIGTERM or Ctrl-C, which save at the next step border.
 
@@ -69,22 +82,27 @@ def train(
     parameters come from, in this order: the last checkpoint there, `init_params` (whole tree), `task.init`.
     `config_json`: the whole configuration of the system; a work directory of another one is refused, except for fields
     that cannot change a step (`config.FREE_FIELDS`) and dotted paths that a regular expression in `free` matches.
+    `placement`: the mesh (default: all devices side by side over the stories); `batches` gives the rows of the batch that
+    `placement.rows` names. A run may go on on another mesh, and with another number of processes.
 
-    Errors (StoryjaxError): another configuration, no readable checkpoint, a non-finite loss, a failed save, batches that
-    end or change their shape. None of them harms the checkpoints that are complete.
+    Errors (StoryjaxError): a batch that the mesh does not divide, another configuration, no readable checkpoint, a non-finite
+    loss, a failed save, batches that end or change their shape. None of them harms the checkpoints that are complete.
     """
     with contextlib.ExitStack() as stack:
-        # ================= configuration =================
-        workdir = Path(workdir)
+        # ================= configuration and mesh =================
+        workdir, placement = Path(workdir), placement or Placement.of()
+        check_batch(placement.mesh, config.batch_size, config.accumulation)
+        stack.enter_context(lost_processes_told(workdir))
         stack.enter_context(_disk_errors(workdir))
         whole, free_fields = _whole_config(config_json, config)
-        stack.enter_context(locked(workdir))
-        claim(workdir, whole, [*free_fields, *free])
+        if speaks():
+            stack.enter_context(locked(workdir))
+        claim(workdir, whole, [*free_fields, *free], write=speaks())
 
         # ================= state: work directory, given parameters, scratch =================
         optimizer = make_optimizer(config.optimizer, config.steps)
         checkpoints = stack.enter_context(Checkpoints(workdir / FOLDER, config.keep_last))
-        state, info = _first_state(task, config, optimizer, checkpoints, init_params)
+        state, info = _first_state(task, config, optimizer, checkpoints, init_params, placement)
         step, examples_seen, spent = info["step"], info["examples_seen"], info["train_seconds"]
 
         # ================= data =================
@@ -92,7 +110,7 @@ def train(
             batches.set_state(info["data"])
 
         # ================= what a person sees =================
-        report = Report(workdir, config.steps, step, progress)
+        report = Report(workdir, config.steps, step, progress) if speaks() else Silence()
         stack.callback(report.close)
         window = Window()
         window.set_state(info["window"])
@@ -122,7 +140,7 @@ def train(
         # ================= the loop =================
         compiled, shapes, pending, loss = None, None, None, None
         clock, counted = time.monotonic(), 0
-        while step < config.steps and not stop.name:
+        while step < config.steps and not stop.asked(step):
             try:
                 batch = next(batches)
             except StopIteration:
@@ -130,15 +148,16 @@ def train(
                     f"the batches ended after step {step} of {config.steps}; expected an iterator that repeats the data"
                 ) from None
             if compiled is None:
-                shapes = _check_batch(batch, config)
-                compiled = _compile(task, config, optimizer, state, batch, report)
+                shapes = _check_batch(batch, len(placement.rows(config.batch_size)))
+                compiled = _compile(task, config, optimizer, state, placement, batch, report)
                 clock = time.monotonic()
             elif _shapes(batch) != shapes:
                 raise StoryjaxError(f"batch {step + 1} changed its shape: expected {shapes}, got {_shapes(batch)}")
 
             # ----- step: enqueue this one, then look at the one before while the device works
-            state, values = compiled(state, jax.device_put(batch))
-            step, examples = step + 1, task.examples_per_batch(batch)
+            placed = placement.batch(batch, config.batch_size)
+            state, values = compiled(state, placed)
+            step, examples = step + 1, task.examples_per_batch(placed)
             examples_seen, counted = examples_seen + examples, counted + examples
             window.add(values)
             loss = _settle(pending, checkpoints) if pending else loss
@@ -173,14 +192,13 @@ def train(
             try:
                 # ----- sample
                 if task.sample and due["sample"]:
-                    folder = workdir / "samples" / f"step_{step:08d}"
-                    folder.mkdir(parents=True, exist_ok=True)
-                    task.sample(ema_params(state), folder, step)
-                    report.pictures(step, folder)
+                    with report.folder_for_pictures(step) as folder, placement.current():
+                        task.sample(ema_params(state), folder, step)
 
                 # ----- evaluate
                 if task.evaluate and due["evaluate"]:
-                    found = task.evaluate(ema_params(state), step)
+                    with placement.current():
+                        found = task.evaluate(ema_params(state), step)
                     found = {f"eval/{name}": float(value) for name, value in found.items()}
                     report.log(step, {"examples_seen": examples_seen} | found)
                     row |= found
@@ -236,22 +254,38 @@ def _whole_config(config_json: dict[str, Any], config: TrainConfig) -> tuple[dic
 
 
 def _first_state(
-    task: Task, config: TrainConfig, optimizer: Any, checkpoints: Checkpoints, init_params: Params | None
+    task: Task,
+    config: TrainConfig,
+    optimizer: Any,
+    checkpoints: Checkpoints,
+    init_params: Params | None,
+    placement: Placement,
 ) -> tuple[State, dict[str, Any]]:
-    restored = checkpoints.restore(abstract_state(task, optimizer, config.seed)) if checkpoints.steps() else None
-    if restored:
-        return restored
-    if init_params is not None:
-        check_params(init_params, jax.eval_shape(lambda: initial_params(task, config.seed)))
-    params = initial_params(task, config.seed) if init_params is None else init_params
+    if checkpoints.steps():
+        restored = checkpoints.restore(placement.targets(abstract_state(task, optimizer, config.seed)))
+        if restored:
+            return restored
     info = {"step": 0, "examples_seen": 0, "train_seconds": 0.0, "data": None, "window": {}}
-    return new_state(params, task.frozen, optimizer, config.seed), info
+    if init_params is None:
+        return created(task, optimizer, config.seed, placement), info
+    check_params(init_params, jax.eval_shape(lambda: initial_params(task, config.seed)))
+    return begun_with(init_params, task, optimizer, config.seed, placement), info
 
 
-def _compile(task: Task, config: TrainConfig, optimizer: Any, state: State, batch: Batch, report: Report) -> Any:
+def _compile(
+    task: Task,
+    config: TrainConfig,
+    optimizer: Any,
+    state: State,
+    placement: Placement,
+    batch: Batch,
+    report: Report | Silence,
+) -> Any:
     began = time.monotonic()
-    report.say("compiling the training step ...")
-    compiled = compile_step(make_step(task, config, optimizer), state, jax.device_put(batch))
+    report.say(f"compiling the training step for {placement} ...")
+    placed = placement.batch(batch, config.batch_size)
+    with placement.current():
+        compiled = compile_step(make_step(task, config, optimizer), state, placed, placement)
     report.say(f"compiled in {time.monotonic() - began:.1f} s")
     return compiled
 
@@ -260,11 +294,11 @@ def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:
     return {name: tuple(np.shape(value)) for name, value in batch.items()}
 
 
-def _check_batch(batch: Batch, config: TrainConfig) -> dict[str, tuple[int, ...]]:
+def _check_batch(batch: Batch, rows: int) -> dict[str, tuple[int, ...]]:
     shapes = _shapes(batch)
-    wrong = {name: shape for name, shape in shapes.items() if not shape or shape[0] != config.batch_size}
+    wrong = {name: shape for name, shape in shapes.items() if not shape or shape[0] != rows}
     if wrong:
-        raise StoryjaxError(f"expected batches whose leading axis is batch_size {config.batch_size}, got {wrong}")
+        raise StoryjaxError(f"expected batches whose leading axis is batch_size {rows}, got {wrong}")
     return shapes
 
 

@@ -16,9 +16,9 @@ class Window:
         self._total: Any = None
 
     def add(self, values: dict[str, jax.Array]) -> None:
-        """Merge the scalars of one step; every step brings the same names."""
+        """Merge the scalars of one step, which lie on every device; every step brings the same names."""
         self._prepare(sorted(values))
-        update = [values[name] for name in self._names]
+        update = [values[name].addressable_data(0) for name in self._names]  # every device has a copy
         self._total = self._merge(self._total or self._kind.empty(), update)
 
     def compute(self) -> dict[str, float]:

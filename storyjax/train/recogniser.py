@@ -16,6 +16,7 @@ from storyjax.evals.recogniser import KINDS, Recogniser, RecogniserConfig, recog
 from storyjax.evals.recogniser_loss import recogniser_loss
 from storyjax.evals.story_evaluator import StoryEvaluator
 from storyjax.nn.build import Params, abstract, materialise
+from storyjax.parallel.placement import Placement
 from storyjax.train.config import TrainConfig
 from storyjax.train.loop import TrainResult, train
 from storyjax.train.task import Batch, Task
@@ -32,15 +33,22 @@ class RecogniserRun:
     """Its labels and its image size are those of the data."""
     train: TrainConfig = TrainConfig()
 
-    def start(self, workdir: str | Path, *, progress: bool = True) -> TrainResult:
+    def start(self, workdir: str | Path, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
+        placement = placement or Placement.of()
         source, held_out = self.data.open("train"), self.data.open("validation")
         network = dataclasses.replace(self.network, labels=source.labels, image_size=self.data.size)
         spec = BatchSpec(pictures="images", text=None, truth=KINDS)
-        batches = make_batches(source, spec, self.train.batch_size, self.data.seed, threads=self.data.threads)
+        rows = placement.rows(self.train.batch_size)
+        batches = make_batches(
+            source, spec, self.train.batch_size, self.data.seed, threads=self.data.threads, rows=rows
+        )
         with contextlib.closing(batches):
             task = recogniser_task(network, held_out)
-            result = train(task, self.train, batches, workdir, config_json=to_json(self), progress=progress)
+            config_json = to_json(self)
+            result = train(
+                task, self.train, batches, workdir, config_json=config_json, progress=progress, placement=placement
+            )
         if result.stopped_by is None:
             params, info = load_params(workdir)
             card = {"dataset": source.name, "steps": result.step, "frames_seen": result.examples_seen}

@@ -1,9 +1,12 @@
 """What a person sees of a training run: progress bar or lines, `metrics.jsonl`, TensorBoard where it is installed."""
 
+import contextlib
 import json
 import math
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +73,12 @@ class Report:
                 f"step {step}/{self._steps}  loss {row['loss']:.4f}  {speed:.2f} stories/s  {_duration(left)} left"
             )
 
-    def pictures(self, step: int, folder: Path) -> None:
-        """The sample strips that the task wrote: their folder into the log, the pictures into TensorBoard."""
+    @contextlib.contextmanager
+    def folder_for_pictures(self, step: int) -> Iterator[Path]:
+        """A folder for sample strips; afterwards it is named in the log, and the pictures are in TensorBoard."""
+        folder = self.workdir / "samples" / f"step_{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
         self.log(step, {"samples": str(folder.relative_to(self.workdir))})
         if self._boards:
             for path in sorted(folder.glob("*.png")):
@@ -97,6 +104,21 @@ class Report:
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
         write_beside(self._curve, "".join(line + "\n" for line in kept))
+
+
+class Silence:
+    """What every process but one has instead: nothing is shown and nothing is kept."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("overview", "say", "step", "log", "close"):
+            raise AttributeError(name)
+        return lambda *_: None
+
+    @contextlib.contextmanager
+    def folder_for_pictures(self, step: int) -> Iterator[Path]:
+        """A folder that goes away again: all processes draw, one of them keeps."""
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
 
 
 def _tensorboard(folder: Path) -> Any:

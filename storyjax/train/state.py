@@ -16,6 +16,7 @@ import optax
 
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import flatten, unflatten
+from storyjax.parallel.placement import Placement
 from storyjax.train.task import Params, Task
 
 State = dict[str, Any]
@@ -69,6 +70,28 @@ def initial_params(task: Task, seed: int) -> Params:
 def abstract_state(task: Task, optimizer: optax.GradientTransformation, seed: int) -> State:
     """Shapes and dtypes of the state, without drawing or allocating anything."""
     return jax.eval_shape(lambda: new_state(initial_params(task, seed), task.frozen, optimizer, seed))
+
+
+def created(task: Task, optimizer: optax.GradientTransformation, seed: int, placement: Placement) -> State:
+    """The state before the first step, every leaf drawn where it is to lie: no device ever holds the whole."""
+    if placement.mesh.size == 1:  # one by one: to compile the drawing of a large network takes a minute
+        return placement.put(new_state(initial_params(task, seed), task.frozen, optimizer, seed))
+    places = placement.shardings(abstract_state(task, optimizer, seed))
+    make = jax.jit(lambda: new_state(initial_params(task, seed), task.frozen, optimizer, seed), out_shardings=places)
+    with placement.current():
+        return make()
+
+
+def begun_with(
+    params: Params, task: Task, optimizer: optax.GradientTransformation, seed: int, placement: Placement
+) -> State:
+    """The same from given parameters, which stay the caller's."""
+    if placement.mesh.size == 1:
+        return placement.put(new_state(params, task.frozen, optimizer, seed))
+    places = placement.shardings(abstract_state(task, optimizer, seed))
+    make = jax.jit(lambda given: new_state(given, task.frozen, optimizer, seed), out_shardings=places)
+    with placement.current():
+        return make(placement.put(params))
 
 
 def check_params(given: Params, expected: Params) -> None:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from storyjax.parallel.layouts import lay_out
+from storyjax.parallel.placement import Placement
 from storyjax.train import ema
 from storyjax.train.config import TrainConfig
 from storyjax.train.optimizer import learning_rate
@@ -55,6 +57,7 @@ def make_step(
             return jax.tree.map(jnp.add, total, found), None
 
         micros = jax.tree.map(lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), batch)
+        micros = jax.tree.map(lambda leaf: lay_out(leaf, "micro_batches"), micros)
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), micros)
         shapes = jax.eval_shape(gradient, trainable, frozen, first, key)
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -82,6 +85,12 @@ def make_step(
     return step
 
 
-def compile_step(step: Callable[[State, Batch], tuple[State, Values]], state: State, batch: Batch) -> Any:
-    """Compiled ahead of time for exactly these shapes, the state donated: it can never compile a second time."""
-    return jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+def compile_step(
+    step: Callable[[State, Batch], tuple[State, Values]], state: State, batch: Batch, placement: Placement
+) -> Any:
+    """Compiled ahead of time for exactly these shapes, the state donated: it can never compile a second time.
+
+    The new state lies where the old one lay, the scalars are on every device. To be called within `placement.current()`.
+    """
+    places = placement.shardings(state), placement.everywhere
+    return jax.jit(step, donate_argnums=0, out_shardings=places).lower(state, batch).compile()

@@ -133,19 +133,20 @@ def test_a_state_of_another_stream_is_refused(source):
 
 def test_shares_of_processes_make_up_the_whole_batch(source):
     whole = indices(make_batches(source, LIGHT, 4, seed=3), 8)
-    shares = [make_batches(source, LIGHT, 4, seed=3, process_index=p, process_count=2) for p in range(2)]
+    shares = [make_batches(source, LIGHT, 4, seed=3, rows=rows) for rows in ((0, 1), (1, 2, 3))]
     for batch in whole:
         first, second = (next(share)["index"].tolist() for share in shares)
-        assert [first[0], second[0], first[1], second[1]] == batch
+        assert (first, second) == (batch[:2], batch[1:])
     assert shares[0].get_state() == shares[1].get_state()
-    with pytest.raises(StoryjaxError, match="batch size that 3 processes can share evenly, got 4"):
-        make_batches(source, LIGHT, 4, seed=3, process_index=0, process_count=3)
+    for rows in ((3, 4), ()):
+        with pytest.raises(StoryjaxError, match="rows out of a batch of 4 stories, got"):
+            make_batches(source, LIGHT, 4, seed=3, rows=rows)
 
 
 def test_a_run_resumes_on_another_number_of_processes(source):
     whole = make_batches(source, LIGHT, 4, seed=3)
     indices(whole, 7)
-    share = make_batches(source, LIGHT, 4, seed=3, process_index=1, process_count=4)
+    share = make_batches(source, LIGHT, 4, seed=3, rows=[1])
     share.set_state(whole.get_state())
     assert next(share)["index"].tolist() == next(whole)["index"].tolist()[1:2]
 
@@ -207,7 +208,7 @@ from storyjax.data import BatchSpec, make_batches, open_source
 
 if __name__ == "__main__":
     source = open_source("tiny_stories", "train", data_dir=sys.argv[1])
-    batches = make_batches(source, BatchSpec(text=None), 3, seed=5, start=6, workers=2, threads=2, process_index=0, process_count=1)
+    batches = make_batches(source, BatchSpec(text=None), 3, seed=5, start=6, workers=2, threads=2)
     for _ in range(9):
         batch = next(batches)
         print(*batch["index"], int(batch["images"].astype("int64").sum()))

@@ -84,12 +84,11 @@ def test_tensorboard_gets_scalars_and_pictures_where_it_is_installed(tmp_path: P
             calls.append(("close",))
 
     monkeypatch.setitem(sys.modules, "clu.metric_writers", types.SimpleNamespace(SummaryWriter=Writer))
-    folder = tmp_path / "samples" / "step_00000003"
-    folder.mkdir(parents=True)
-    Image.new("RGB", (10, 4)).save(folder / "strip.png")
     report = Report(tmp_path, steps=4, start=0, progress=False)
     report.log(3, {"loss": 0.5})
-    report.pictures(3, folder)
+    with report.folder_for_pictures(3) as folder:
+        Image.new("RGB", (10, 4)).save(folder / "strip.png")
+    assert folder == tmp_path / "samples" / "step_00000003"
     report.close()
     assert ("folder", tmp_path / "tensorboard") in calls
     assert ("scalars", 3, {"loss": 0.5}) in calls

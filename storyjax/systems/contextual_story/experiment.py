@@ -37,6 +37,8 @@ from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.vae import VAEConfig, to_unit
 from storyjax.nn.build import Params, abstract, bind
+from storyjax.parallel.mesh import check_batch, check_frames
+from storyjax.parallel.placement import Placement
 from storyjax.story.story import Story
 from storyjax.story.strip import draw_strip
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
@@ -100,13 +102,15 @@ class ContextualStoryRun:
                 "a frozen text encoder must have learnt before (freeze_text_encoder); name its model folder as init_from"
             )
 
-    def start(self, workdir: Path, *, progress: bool = True) -> TrainResult:
-        """Run what is left of the stages."""
-        workdir = Path(workdir)
+    def start(self, workdir: Path, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
+        """Run what is left of the stages, on a mesh (default: all devices side by side over the stories)."""
+        workdir, placement = Path(workdir), placement or Placement.of()
+        check_batch(placement.mesh, self.train.batch_size, self.train.accumulation)
+        check_frames(placement.mesh, self.story.frames)
         Networks.build(self.story, self.text_encoder)  # sizes that do not divide are an error now, not after the codec
         vae_folder = Path(self.vae_folder) if self.vae_folder else workdir / VAE_MODEL
         if not self.vae_folder and not vae_folder.is_dir():
-            result = self._codec().start(workdir / "vae", progress=progress)
+            result = self._codec().start(workdir / "vae", placement=placement, progress=progress)
             if result.stopped_by:
                 return result
         config, vae = self._pipeline_config(vae_folder)
@@ -130,6 +134,7 @@ class ContextualStoryRun:
             tokenizer=tokenizer,
             max_length=self.text_encoder.positions,
             threads=0,
+            rows=placement.rows(self.train.batch_size),
         )
         result = train(
             task,
@@ -139,6 +144,7 @@ class ContextualStoryRun:
             config_json=to_json(self),
             init_params=start,
             progress=progress,
+            placement=placement,
             free=[r"^(codec|defaults)\.", r"^data\.(data_dir|threads)$", r"^(vae_folder|tokenizer_folder|init_from)$"],
         )
         if not result.stopped_by:

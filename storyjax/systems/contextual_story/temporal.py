@@ -12,11 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from storyjax.kernels.story_attention import story_attention
 from storyjax.models.unet import Place
 from storyjax.nn.attention import Attention, attention
 from storyjax.nn.blocks import FeedForward
 from storyjax.nn.embeddings import rotary_frequencies, rotate
 from storyjax.nn.layers import Conv, FrameConv, GroupNorm, LayerNorm, Linear
+from storyjax.parallel.layouts import lay_out
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["first_frame"], meta_fields=["frames"])
@@ -35,7 +37,7 @@ def clip_alpha(alpha: jax.Array) -> jax.Array:
 
 def stories(x: jax.Array, frames: int) -> jax.Array:
     """(B F, ...) -> (B, F, ...)."""
-    return x.reshape(-1, frames, *x.shape[1:])
+    return lay_out(x.reshape(-1, frames, *x.shape[1:]), "story_frames")
 
 
 class TemporalConvBlock(nnx.Module):
@@ -65,8 +67,9 @@ class SpatiallyEnhancedAttention(Attention):
     neighbours of p (edges replicated). Rotary positions are frame indices, applied over the full width before the head
     split on the first half of the channels: heads in the second half carry no position.
 
-    Keys and values are projected and rotated once per pixel and gathered afterwards: the same numbers as gathering first, at
-    a ninth of the projection work, because projection acts on each token alone and a neighbour's position is its frame.
+    Keys and values are projected and rotated once per pixel and read where they lie: the same numbers as collecting each
+    query's keys first, at a ninth of the projection work, because projection acts on each token alone and a neighbour's position
+    is its frame.
     """
 
     def __init__(self, channels: int, heads: int, *, rngs: Any):
@@ -74,31 +77,10 @@ class SpatiallyEnhancedAttention(Attention):
         self.freqs = nnx.Param(rotary_frequencies(channels // 4))
 
     def __call__(self, z: jax.Array, context: jax.Array | None = None, mask: jax.Array | None = None) -> jax.Array:
-        frames = z.shape[1]
-        positions = jnp.arange(frames)[:, None, None]
+        positions = jnp.arange(z.shape[1])[:, None, None]
         q = self.split(rotate(self.to_q(z), positions, self.freqs[...]))
-        k = self.split(neighbourhood(rotate(self.to_k(z), positions, self.freqs[...])))
-        v = self.split(neighbourhood(self.to_v(z)))
-        # (B, F, 9, H, W, N, D) -> (B, H, W, F 9, N, D); queries (B, H, W, F, N, D)
-        k, v = (
-            jnp.moveaxis(t, (1, 2), (3, 4)).reshape(t.shape[0], *t.shape[3:5], 9 * frames, *t.shape[5:]) for t in (k, v)
-        )
-        out = attention(jnp.moveaxis(q, 1, 3), k, v, mask=visible_keys(frames), implementation="xla")
-        return self.to_out(self.join(jnp.moveaxis(out, 3, 1)))
-
-
-def neighbourhood(z: jax.Array) -> jax.Array:
-    """(B, F, H, W, C) -> (B, F, 9, H, W, C): the 3x3 window of every pixel, row by row, edges replicated."""
-    height, width = z.shape[2:4]
-    padded = jnp.pad(z, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
-    return jnp.stack([padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)], axis=2)
-
-
-def visible_keys(frames: int) -> jax.Array:
-    """(F, 9 F) booleans: the centre of every frame's window, and the neighbours of every other frame's."""
-    own = jnp.eye(frames, dtype=bool)[:, :, None]
-    centre = (jnp.arange(9) == 4)[None, None, :]
-    return (centre | ~own).reshape(frames, 9 * frames)
+        k = self.split(rotate(self.to_k(z), positions, self.freqs[...]))
+        return self.to_out(self.join(story_attention(q, k, self.split(self.to_v(z)))))
 
 
 class RotaryFrameAttention(Attention):

@@ -172,7 +172,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_never_was(whole, config, tmp_pa
 
 def test_a_stopped_codec_stops_the_run(config, tmp_path, monkeypatch):
     stopped = TrainResult(1, 2, "SIGTERM", {}, tmp_path)
-    monkeypatch.setattr(AutoencoderRun, "start", lambda self, workdir, progress: stopped)
+    monkeypatch.setattr(AutoencoderRun, "start", lambda self, workdir, placement, progress: stopped)
     assert run_config(str(config.parent / "data")).start(tmp_path / "run") is stopped
     assert not (tmp_path / "run" / "tokenizer").exists()
 

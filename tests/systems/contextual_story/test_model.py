@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from storyjax.errors import StoryjaxError
+from storyjax.kernels.story_attention.reference import visible_keys
 from storyjax.models.unet import Place, UNet
 from storyjax.nn.build import InitKeys, abstract, bind, flatten
 from storyjax.nn.embeddings import rotate
@@ -21,7 +22,6 @@ from storyjax.systems.contextual_story.temporal import (
     TemporalConvBlock,
     clip_alpha,
     frame_sinusoid,
-    visible_keys,
 )
 from tests.tiny import UNET, VISUALIZATION, network, quick_jit
 
@@ -70,7 +70,7 @@ def gathered_first(params, z):
     return jnp.moveaxis(out, 3, 1)
 
 
-def test_projecting_once_and_gathering_after_equals_gathering_first():
+def test_projecting_once_and_reading_in_place_equals_gathering_first():
     z, weight = normal(2, 3, 4, 3, 8), normal(2, 3, 4, 3, 8)
     found = []
     for attend in (seta, gathered_first):
