@@ -31,12 +31,14 @@ def load(
     tokenizer: str | Path | None = None,
     sharding: Any = None,
     allow_unused: Sequence[str] = (),
+    mesh: Any = None,
 ) -> Any:
     """The pipeline of a model: one that ships ("cartoon"), a folder (ours or diffusers'), a single Stable Diffusion file, or a
     Hugging Face Hub name ("org/name").
 
     dtype: of the parameters, "float32", "bfloat16" or "float16". sharding: (dotted path, shape) -> jax.sharding.Sharding; each
-    parameter is created once, in its dtype, where it says. The rest: as `storyjax.convert`.
+    parameter is created once, in its dtype, where it says. mesh: devices that share the work of drawing a story, a
+    jax.sharding.Mesh or its text ("data=8"). The rest: as `storyjax.convert`.
 
     Errors: nothing of that name (naming the nearest), no model, one that no system here reads, a missing or damaged file.
     """
@@ -47,7 +49,15 @@ def load(
     place = model_folder(model, variant=variant, revision=revision)
     checkpoint = recognise(place, variant=variant, ema=ema, prediction=prediction, tokenizer=tokenizer)
     module = importlib.import_module(f"storyjax.systems.{checkpoint.system.name}.pipeline")
-    return module.Pipeline.of(checkpoint, dtype=wanted, sharding=sharding, allow_unused=allow_unused)
+    shared = {} if mesh is None else {"mesh": _mesh_of(mesh)}
+    return module.Pipeline.of(checkpoint, dtype=wanted, sharding=sharding, allow_unused=allow_unused, **shared)
+
+
+def _mesh_of(mesh: Any) -> Any:
+    """A mesh from its text."""
+    from storyjax.parallel.mesh import make_mesh
+
+    return make_mesh(mesh) if isinstance(mesh, str) else mesh
 
 
 def model_folder(model: str | Path, *, variant: str | None = None, revision: str | None = None) -> Path:
@@ -84,6 +94,11 @@ def generate_story(
     guidance: float | None = None,
     sampler: str | None = None,
     negative: str | None = None,
+    method: str | None = None,
+    overlap: int | None = None,
+    anchors: int | None = None,
+    windows_at_once: int | None = None,
+    mesh: Any = None,
     overwrite: bool = False,
 ) -> dict[str, Path]:
     """Draw one story into a folder and say where its pictures are (strip, gif, comic, page, manifest, story, frames).
@@ -91,7 +106,9 @@ def generate_story(
     story: a story file or a `Story`; or `sentences`; or `from_manifest`, which brings story, model and all settings (only the
     model may be given beside it, where its folder has moved).
     image: a first picture to continue from. model: default "cartoon". seed: default 0. steps, guidance, sampler: default the
-    model's own. Errors come before any drawing: bad story, bad picture, folder in use.
+    model's own. method, overlap, anchors, windows_at_once: how a story of more frames than the model's is drawn
+    (`storyjax.systems.contextual_story.long_story.LongStory`). mesh: as for `load`; default: all devices, where there are several.
+    Errors come before any drawing: bad story, bad picture, folder in use.
     """
     from storyjax.story.manifest import Manifest
     from storyjax.story.pictures import read_picture
@@ -99,18 +116,26 @@ def generate_story(
 
     if sum(given is not None and given != () for given in (story, sentences or None, from_manifest)) != 1:
         raise StoryjaxError("expected one of: a story file, --sentences, --from-manifest")
+    asked = {"method": method, "overlap": overlap, "anchors": anchors, "windows_at_once": windows_at_once}
     again = None if from_manifest is None else Manifest.read(from_manifest)
     if again is not None and from_manifest is not None:
         _refuse_beside_manifest(
-            image=image, seed=seed, steps=steps, guidance=guidance, sampler=sampler, negative=negative
+            image=image,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            sampler=sampler,
+            negative=negative,
+            **asked,
         )
         told = again.story(_folder_of(from_manifest))
     else:
         told = _told(story, sentences, image)
+    extra = _long(asked) if again is None else {}
     name = str(model or (again.model if again else "cartoon"))
     folder = Path(out) if out is not None else Path("stories") / _slug(told.title or "story")
     check_folder(folder, overwrite)
-    pipeline = load(name)
+    pipeline = load(name, mesh=_all_devices() if mesh is None else mesh)
     size = pipeline.config.size
     first = None if told.first_picture is None else read_picture(told.first_picture, size)
     if first is not None and first.note:
@@ -120,23 +145,25 @@ def generate_story(
             warnings.warn(difference, stacklevel=2)
         settings = _settings_again(again)
     else:
-        settings = _settings(pipeline.config.defaults, seed, steps, guidance, sampler, negative)
-    drawn = pipeline(told, image=None if first is None else first.pixels, output_type="np", **settings).images
+        settings = _settings(pipeline.config.defaults, seed, steps, guidance, sampler, negative) | extra
+    output = pipeline(told, image=None if first is None else first.pixels, output_type="np", **settings)
+    for note in output.notes:
+        warnings.warn(note, stacklevel=2)
     manifest = Manifest.of(
         told,
         model_folder(name),
         system=pipeline.system,
         height=size[0],
         width=size[1],
-        **_manifest_fields(settings, continued=first is not None),
+        **_manifest_fields(settings, continued=first is not None, long=len(told.frames) > pipeline.config.story.frames),
     )
     manifest = dataclasses.replace(manifest, model=name)
-    return write_storyboard(folder, told, drawn, manifest, overwrite=overwrite, first_picture=first)
+    return write_storyboard(folder, told, output.images, manifest, overwrite=overwrite, first_picture=first)
 
 
 def _refuse_beside_manifest(**given: Any) -> None:
     """What the manifest says cannot be said otherwise: the pictures would not be the same."""
-    named = [f"--{name}" for name, value in given.items() if value is not None]
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value is not None]
     if named:
         raise StoryjaxError(
             f"the manifest brings its own settings; leave out {', '.join(named)}, or draw the story.json beside it anew"
@@ -165,6 +192,20 @@ def _settings(
     }
 
 
+def _all_devices() -> str | None:
+    """The mesh of a machine with several devices: stories and windows are divided over all of them."""
+    import jax
+
+    return "data=-1" if jax.device_count() > 1 else None
+
+
+def _long(asked: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline's argument for long stories, what was not asked for by default."""
+    from storyjax.systems.contextual_story.long_story import LongStory
+
+    return {"long": LongStory(**{name: value for name, value in asked.items() if value is not None})}
+
+
 def _settings_again(manifest: Any) -> dict[str, Any]:
     """The pipeline's arguments as a manifest keeps them; the inverse of `_manifest_fields`."""
     from storyjax.diffusion.samplers import Sampler
@@ -178,11 +219,18 @@ def _settings_again(manifest: Any) -> dict[str, Any]:
         "guidance_rescale": manifest.guidance_rescale,
         "sampler": Sampler(manifest.sampler, manifest.options.get("eta", 0.0), manifest.options.get("karras", False)),
         "negative_prompt": manifest.negative_prompt,
-    }
+    } | _long(_long_options(manifest.options))
 
 
-def _manifest_fields(settings: dict[str, Any], continued: bool) -> dict[str, Any]:
-    """What a manifest keeps of the pipeline's arguments."""
+def _long_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a manifest's options that say how a long story was drawn."""
+    from storyjax.systems.contextual_story.long_story import LongStory
+
+    return {field.name: options.get(field.name) for field in dataclasses.fields(LongStory)}
+
+
+def _manifest_fields(settings: dict[str, Any], continued: bool, long: bool) -> dict[str, Any]:
+    """What a manifest keeps of the pipeline's arguments; how long stories are drawn only of a long one."""
     from storyjax.diffusion.guidance import Guidance
 
     scale, sampler = settings["image_guidance_scale"] if continued else 1.0, settings["sampler"]
@@ -196,7 +244,8 @@ def _manifest_fields(settings: dict[str, Any], continued: bool) -> dict[str, Any
         "image_guidance_scale": scale if form == "both" else None,
         "guidance_rescale": settings["guidance_rescale"],
         "negative_prompt": settings["negative_prompt"],
-        "options": {"eta": sampler.eta, "karras": sampler.karras},
+        "options": {"eta": sampler.eta, "karras": sampler.karras}
+        | (dataclasses.asdict(settings["long"]) if long else {}),
     }
 
 

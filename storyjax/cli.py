@@ -32,13 +32,18 @@ def generate(
     guidance: float | None = None,
     sampler: SamplerName | None = None,
     negative: str | None = None,
+    method: Literal["windows", "chain"] | None = None,
+    overlap: int | None = None,
+    anchors: int | None = None,
+    windows_at_once: int | None = None,
+    mesh: str | None = None,
     overwrite: bool = False,
 ) -> None:
     """Draw a story: a strip, a comic page, a GIF, a web page and the manifest that makes it again.
 
     Args:
         story: A story file (JSON or YAML).
-        sentences: The sentences themselves, one for each frame, instead of a file.
+        sentences: The sentences themselves, one for each frame (1 to 1,000), instead of a file.
         model: A model folder, or the name of a model that ships; default: cartoon.
         out: Where to write; default: stories/<name of the story>.
         image: A first picture to continue from (story continuation).
@@ -48,6 +53,11 @@ def generate(
         guidance: Scale of the text guidance; default: the model's.
         sampler: Sampling method; default: the model's.
         negative: What should not be seen.
+        method: For stories longer than the model's: windows (default; all frames together) or chain (one part after the other).
+        overlap: Frames that neighbouring windows share; default: every frame is in two.
+        anchors: Earlier frames that each window sees besides its own; default: 0.
+        windows_at_once: Windows that a device denoises at a time; fewer take less memory; default: 8.
+        mesh: Devices that share the work, such as data=4; default: all.
         overwrite: Replace an earlier storyboard in the same folder.
     """
     from storyjax.api import generate_story
@@ -64,6 +74,11 @@ def generate(
         guidance=guidance,
         sampler=sampler,
         negative=negative,
+        method=method,
+        overlap=overlap,
+        anchors=anchors,
+        windows_at_once=windows_at_once,
+        mesh=mesh,
         overwrite=overwrite,
     )
     width = max(map(len, paths))
@@ -151,17 +166,30 @@ def image(
 
 
 @app.command
-def train(config: Positional[Path], /, *, workdir: Path, set: tuple[str, ...] = ()) -> None:
+def train(
+    config: Positional[Path],
+    /,
+    *,
+    workdir: Path,
+    set: tuple[str, ...] = (),
+    mesh: str = "data=-1",
+    distributed: str = "",
+) -> None:
     """Train what a configuration file says, or continue it: the work directory alone is enough to go on.
 
     Args:
         config: A Python file with get_config(), such as configs/contextual_story/cartoon.py.
         workdir: Checkpoints, learning curve and samples; the finished model is written to its folder "model".
         set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=true`.
+        mesh: Devices along the axes data, fsdp, frame and tensor, such as data=2,fsdp=4; -1 takes the rest.
+        distributed: On several machines: auto (TPU pod, Slurm, Open MPI), or HOST:PORT,COUNT,INDEX of this process.
     """
     from storyjax.config import load_config
+    from storyjax.parallel import distributed as processes
+    from storyjax.parallel.placement import Placement
 
-    load_config(config, set).start(workdir)
+    processes.start(distributed)
+    load_config(config, set).start(workdir, placement=Placement.of(mesh))
 
 
 @app.command
@@ -304,6 +332,37 @@ def data_build(
     from storyjax.data.build import build
 
     print(build(name, data_dir=data_dir, config=config, processes=processes, overwrite=overwrite))
+
+
+@app.command
+def launch(
+    target: Positional[str],
+    config: Positional[Path],
+    /,
+    *,
+    workdir: str,
+    set: tuple[str, ...] = (),
+    mesh: str = "data=-1",
+    on: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> None:
+    """Start `storyjax train` on all hosts of a cluster: `storyjax launch slurm CONFIG --workdir W --on nodes=2 --dry-run`.
+
+    Args:
+        target: tpu-vm, gke or slurm.
+        config: As of `storyjax train`; a file of this checkout.
+        workdir: As of `storyjax train`; a folder that all hosts share, as they see it.
+        set: As of `storyjax train`.
+        mesh: As of `storyjax train`.
+        on: What to run on, such as `--on nodes=4 partition=gpu`; docs/launch.md lists the fields of each target.
+        dry_run: Print a shell script that does the same, with all files in it, and start nothing.
+    """
+    from storyjax.config import load_config
+    from storyjax.launch.start import launch as launched
+    from storyjax.launch.training import Training
+
+    load_config(config, set)  # a mistake in it is found here, not on the hosts
+    launched(target, Training.of(config, workdir, set, mesh), on, dry_run=dry_run)
 
 
 def main(args: list[str] | None = None) -> None:

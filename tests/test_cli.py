@@ -51,6 +51,19 @@ def test_a_story_is_drawn_and_its_manifest_draws_it_again(model, tmp_path):
     assert (first / "manifest.json").read_bytes() == (again / "manifest.json").read_bytes()
 
 
+@pytest.mark.parametrize("method", ["windows", "chain"])
+def test_a_long_story_is_drawn_and_its_manifest_draws_it_again(model, tmp_path, method):
+    first, again = tmp_path / "first", tmp_path / "again"
+    sentences = [tiny.SENTENCES[n % 3] for n in range(7)]
+    words = ["--method", method, *(["--overlap", "1"] if method == "windows" else [])]
+    main(["generate", "--sentences", *sentences, "--model", model, "--out", str(first), *words])
+    main(["generate", "--from-manifest", str(first), "--out", str(again)])
+    assert len(frames(first)) == 7
+    assert Manifest.read(first).options["method"] == method
+    for one, other in zip(frames(first), frames(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_another_seed_draws_other_pictures(model, tmp_path):
     for seed in ("1", "2"):
         main(
@@ -101,7 +114,11 @@ def test_mistakes_are_one_line(model, tmp_path, capsys):
     assert "no frames" in refused(capsys, "generate", tmp_path / "empty.yaml", *out)
     (tmp_path / "silent.yaml").write_text("frames: [Ada walks., '', Ada sleeps.]\n")
     assert "frame 2" in refused(capsys, "generate", tmp_path / "silent.yaml", *out)
-    assert "this model draws exactly 3" in refused(capsys, "generate", "--sentences", "Ada sleeps.", *out)
+    many = ["generate", "--sentences", *["Ada sleeps."] * 1001]
+    assert "1,001 frames, at most 1,000" in refused(capsys, *many, *out)
+    long = ["generate", "--sentences", *["Ada sleeps."] * 7]
+    assert "got an overlap of 3; take 2" in refused(capsys, *long, "--overlap", 3, *out)
+    assert "leave overlap and anchors out" in refused(capsys, *long, "--method", "chain", "--anchors", 1, *out)
     (tmp_path / "no.png").write_text("not a picture")
     image = ["--image", tmp_path / "no.png"]
     assert "not a picture" in refused(capsys, "generate", "--sentences", *tiny.SENTENCES, *image, *out)

@@ -83,6 +83,14 @@ def key_data(seeds: Sequence[int]) -> np.ndarray:
     return np.stack([np.asarray(jax.random.key_data(jax.random.key(seed))) for seed in seeds])
 
 
+def part_keys(keys: np.ndarray, part: int) -> np.ndarray:
+    """Keys as `key_data` gives them (N, 2) for the part of a drawing made in several; part 0 has the drawing's own."""
+    if part == 0:
+        return keys
+    fold = jax.vmap(lambda data: jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(data), part)))
+    return np.asarray(fold(keys))
+
+
 def mix(shared: jax.Array, own: jax.Array, alpha: float) -> jax.Array:
     """The mixed prior from its two draws: shared (B, 1, H, W, C), own (B, F, H, W, C)."""
     return shared * math.sqrt(alpha**2 / (1 + alpha**2)) + own * math.sqrt(1 / (1 + alpha**2))

@@ -35,6 +35,11 @@ def reading_time(sentence: str) -> float:
     return min(6.0, max(SECONDS, 0.6 + _READING * len(sentence.split())))
 
 
+def film_width(count: int) -> int:
+    """Width in pixels of the GIF of `count` frames: a long one is smaller, so that its file and the memory for it stay so."""
+    return WIDTH if count <= 50 else WIDTH * 2 // 3
+
+
 def write_gif(
     path: str | Path,
     images: np.ndarray | Sequence[np.ndarray],

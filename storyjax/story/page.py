@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import jinja2
 
 WIDTH = 640  # pictures are brought to at least this width: browsers enlarge small ones less well
+LONG_WIDTH = 320  # in a story of more than `LONG` frames: the page would grow to a hundred megabytes
+LONG = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +39,14 @@ def render_page(
     With a manifest its foot tells how the pictures were made, and `again` is the command that makes them once more.
     """
     frames = paper.as_frames(images, len(story.frames))
-    figures = [_figure(number, *told) for number, told in enumerate(zip(frames, story.sentences), 1)]
+    width = WIDTH if len(frames) <= LONG else LONG_WIDTH
+    figures = [_figure(number, *told, width) for number, told in enumerate(zip(frames, story.sentences), 1)]
     fonts = {name: _font(name) for name in ("text", "title")}
     return _template().render(story=story, figures=figures, facts=_facts(manifest), again=again, fonts=fonts)
 
 
-def _figure(number: int, pixels: np.ndarray, sentence: str) -> _Figure:
-    picture = paper.at_width(pixels, max(WIDTH, pixels.shape[1]))
+def _figure(number: int, pixels: np.ndarray, sentence: str, width: int) -> _Figure:
+    picture = paper.at_width(pixels, max(width, pixels.shape[1]))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=92, subsampling=0)
     return _Figure(number, sentence, _data_uri("image/jpeg", file.getvalue()), *picture.size)

@@ -19,13 +19,14 @@ from PIL import Image
 
 from storyjax.errors import StoryjaxError
 from storyjax.story import paper
-from storyjax.story.animation import write_gif
+from storyjax.story.animation import film_width, write_gif
 from storyjax.story.comic import draw_comic
 from storyjax.story.files import cannot_write, write_whole
 from storyjax.story.manifest import NAME as MANIFEST
 from storyjax.story.manifest import FirstPicture, Manifest, file_sha256, frame_name, pixels_sha256
 from storyjax.story.page import render_page
 from storyjax.story.pictures import Picture
+from storyjax.story.sheets import sheet_name, sheets_of
 from storyjax.story.story import Story
 from storyjax.story.story_file import save_story, with_first_picture
 from storyjax.story.strip import draw_strip
@@ -41,7 +42,9 @@ FILES = {
 }
 FIRST_PICTURE = "first_picture.png"
 AGAIN = f"storyjax generate --from-manifest {MANIFEST}"
+FRAMES_ON_A_STRIP, PANELS_ON_A_COMIC = 50, 15
 _FRAME = re.compile(r"\d{3,}\.png")
+_SHEET = re.compile(r"(strip|comic)-\d+\.png")
 _NOT_WORTH_KEEPING = (".DS_Store", "Thumbs.db", "desktop.ini")  # file managers leave them wherever they look
 
 
@@ -54,6 +57,8 @@ def write_storyboard(
     first_picture: Picture | None = None,
 ) -> dict[str, Path]:
     """Write everything about a drawn story into `folder`, and say where: keys strip, gif, comic, page, manifest, story, frames.
+
+    The strip of more than 50 frames and the comic of more than 15 go onto several sheets: strip.png, strip-2.png, ...
 
     images: (F,H,W,3) uint8, one per sentence. For a continued story `first_picture` is what `read_picture` gave; its pixels
     are kept beside the manifest, so the story can be made again without the original file. The manifest's fields `pictures`
@@ -127,9 +132,15 @@ def _fill(folder: Path, story: Story, frames: np.ndarray, manifest: Manifest, gi
     digests = {}
     for index, pixels in enumerate(frames):
         digests[frame_name(index)] = _save(folder / frame_name(index), pixels)
-    digests[FILES["strip"]] = _save(folder / FILES["strip"], np.asarray(draw_strip(story, frames)))
-    digests[FILES["comic"]] = _save(folder / FILES["comic"], np.asarray(draw_comic(story, frames)))
-    digests[FILES["gif"]] = file_sha256(write_gif(folder / FILES["gif"], frames, story.sentences))
+    for file, draw, most in (
+        (FILES["strip"], draw_strip, FRAMES_ON_A_STRIP),
+        (FILES["comic"], draw_comic, PANELS_ON_A_COMIC),
+    ):
+        for number, sheet in enumerate(sheets_of(story, frames, most), 1):
+            name = sheet_name(file, number)
+            digests[name] = _save(folder / name, np.asarray(draw(*sheet)))
+    film = write_gif(folder / FILES["gif"], frames, story.sentences, width=film_width(len(frames)))
+    digests[FILES["gif"]] = file_sha256(film)
     manifest = dataclasses.replace(manifest, pictures=digests)
     if given is not None:
         digest = _save(folder / FIRST_PICTURE, given.pixels)
@@ -225,7 +236,7 @@ def _foreign(folder: Path) -> list[str]:
         if entry.name == pictures and entry.is_dir(follow_symlinks=False):
             inside = [e for e in _entries(entry) if not (_FRAME.fullmatch(e.name) and e.is_file(follow_symlinks=False))]
             found += [f"{pictures}/{e.name}" for e in inside]
-        elif not (entry.name in files and entry.is_file(follow_symlinks=False)):
+        elif not ((entry.name in files or _SHEET.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)):
             found.append(entry.name)
     return sorted(found)
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from storyjax.diffusion.noise import NoisePrior, draw, key_data, mix, seeds
+from storyjax.diffusion.noise import NoisePrior, draw, key_data, mix, part_keys, seeds
 from storyjax.errors import StoryjaxError
 
 SHAPE = (4, 5, 32, 32, 8)  # 32768 numbers per frame: a correlation is known to about 0.006
@@ -112,3 +112,11 @@ def test_one_seed_counts_up_and_several_are_taken_as_they_are():
 def test_seeds_that_are_none_are_refused(given, message):
     with pytest.raises(StoryjaxError, match=message):
         seeds(given, 3, "picture")
+
+
+def test_parts_of_a_drawing_have_keys_of_their_own_and_the_first_the_drawings():
+    keys = key_data([3, 4])
+    np.testing.assert_array_equal(part_keys(keys, 0), keys)
+    later = [part_keys(keys, part) for part in (1, 2)]
+    assert len({tuple(row) for some in (keys, *later) for row in some}) == 6
+    np.testing.assert_array_equal(part_keys(keys[1:], 2), later[1][1:])

@@ -75,6 +75,12 @@ def test_label_names_and_split_sizes_are_in_the_metadata(folder):
     assert info.file_format.value == "array_record"
 
 
+def test_long_stories_are_drawn_frame_by_frame_like_short_ones():
+    (record,) = module.draw_stories("test", 1, 16, processes=1, frames=7)
+    assert [frame["sentence"] for frame in record["frames"]] == [f.sentence for f in plan_story("test", 0, 7).frames]
+    assert module.CartoonStories.builder_configs["frames50"].frames == 50
+
+
 def test_several_processes_write_the_same_records():
     alone = list(module.draw_stories("train", 18, 16, processes=1))
     assert list(module.draw_stories("train", 18, 16, processes=2)) == alone

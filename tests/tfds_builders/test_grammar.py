@@ -126,6 +126,35 @@ def test_stories_are_the_same_on_every_machine():
     assert told == TOLD
 
 
+@pytest.fixture(scope="module")
+def long_stories():
+    return [plan_story("test", index, frames=50) for index in range(20)]
+
+
+def test_stories_of_any_length_can_be_read_by_the_same_rules(long_stories):
+    test_a_reader_finds_every_character_from_the_story_so_far(long_stories)
+    test_place_and_weather_hold_until_new_ones_are_told(long_stories)
+    test_each_sentence_says_its_one_action(long_stories)
+    assert {len(story.frames) for story in long_stories} == {50}
+    assert [len(plan_story("test", 0, count).frames) for count in (1, 3, 1000)] == [1, 3, 1000]
+
+
+def test_a_long_story_stays_with_its_cast_and_any_five_actions_in_a_row_differ(long_stories):
+    moves = 0
+    for story in long_stories:
+        scenes = [frame.scene for frame in story.frames]
+        assert len({name for scene in scenes for name in scene.characters}) <= 3
+        moves += sum(scene.moved for scene in scenes[1:])
+        assert all(len({scene.action for scene in scenes[i : i + 5]}) == 5 for i in range(46))
+    assert 5 * 20 < moves <= 20 * 20
+
+
+def test_five_frames_are_the_default_and_no_story_has_none():
+    assert plan_story("test", 0, 5) == plan_story("test", 0)
+    with pytest.raises(ValueError, match="at least 1 frame, got 0"):
+        plan_story("test", 0, 0)
+
+
 def test_an_unknown_split_or_index_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="train, validation, test, got 'dev'"):
         plan_story("dev", 0)

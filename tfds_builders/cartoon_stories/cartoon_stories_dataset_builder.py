@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from tfds_builders.cartoon_stories.drawing import boxes_of, draw_pictures
 from tfds_builders.cartoon_stories.grammar import Frame, plan_story
+from tfds_builders.cartoon_stories.plan import FRAMES
 from tfds_builders.cartoon_stories.world import LABELS
 from tfds_builders.ordered import OrderedBuilder
 
@@ -25,9 +26,10 @@ CHUNK = 16  # stories a drawing process makes at a time
 
 @dataclasses.dataclass(kw_only=True)
 class CartoonConfig(tfds.core.BuilderConfig):
-    """Side of a frame in pixels, and how many stories each split gets."""
+    """Side of a frame in pixels, frames of a story, and how many stories each split gets."""
 
     size: int = 128
+    frames: int = FRAMES
     stories: tuple[tuple[str, int], ...] = (("train", 20_000), ("validation", 1_000), ("test", 1_000))
 
 
@@ -58,31 +60,31 @@ def encode_frame(frame: Frame, size: int) -> dict:
     }
 
 
-def encode_stories(split: str, indices: range, size: int) -> list[dict]:
+def encode_stories(split: str, indices: range, size: int, frames: int = FRAMES) -> list[dict]:
     """Plan, draw and encode some stories: the work of one drawing process."""
     records = []
-    for story in (plan_story(split, index) for index in indices):
+    for story in (plan_story(split, index, frames) for index in indices):
         cast = dict.fromkeys(name for frame in story.frames for name in frame.scene.characters)
-        frames = [encode_frame(frame, size) for frame in story.frames]
-        records.append({"story_id": story.story_id, "title": story.title, "cast": list(cast), "frames": frames})
+        encoded = [encode_frame(frame, size) for frame in story.frames]
+        records.append({"story_id": story.story_id, "title": story.title, "cast": list(cast), "frames": encoded})
     return records
 
 
-def draw_stories(split: str, count: int, size: int, processes: int) -> Iterator[dict]:
+def draw_stories(split: str, count: int, size: int, processes: int, frames: int = FRAMES) -> Iterator[dict]:
     """Records of stories 0..count-1 in order, drawn by `processes` processes (1: in this one).
 
     Only a few chunks wait at any moment, so memory stays small when writing is slower than drawing.
     """
     chunks = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
     if processes == 1:
-        yield from itertools.chain.from_iterable(encode_stories(split, chunk, size) for chunk in chunks)
+        yield from itertools.chain.from_iterable(encode_stories(split, chunk, size, frames) for chunk in chunks)
         return
     # Spawned, not forked: the caller may hold the threads of JAX or of TFDS.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         for chunk in chunks:
-            waiting.append(pool.submit(encode_stories, split, chunk, size))
+            waiting.append(pool.submit(encode_stories, split, chunk, size, frames))
             if len(waiting) > 4 * processes:
                 yield from waiting.popleft().result()
         while waiting:
@@ -90,7 +92,7 @@ def draw_stories(split: str, count: int, size: int, processes: int) -> Iterator[
 
 
 class CartoonStories(OrderedBuilder):
-    """Five-frame stories of eight friends, drawn from a plan, with the truth of every frame.
+    """Stories of eight friends, five frames each by default, drawn from a plan, with the truth of every frame.
 
     Args:
         config: a `CartoonConfig` or the name of one of `BUILDER_CONFIGS`.
@@ -104,6 +106,9 @@ class CartoonStories(OrderedBuilder):
         CartoonConfig(name="px64", description="Frames of 64 x 64 pixels.", size=64),
         CartoonConfig(name="px256", description="Frames of 256 x 256 pixels.", size=256),
         CartoonConfig(name="px512", description="Frames of 512 x 512 pixels.", size=512),
+        CartoonConfig(
+            name="frames50", description="Long stories of fifty frames.", frames=50, stories=(("test", 100),)
+        ),
         CartoonConfig(
             name="tiny",
             description="A few small stories, for tests.",
@@ -149,5 +154,6 @@ class CartoonStories(OrderedBuilder):
     def _generate_examples(self, split: str, count: int):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         processes = self._processes or (1 if count <= 200 else cores)
-        records = draw_stories(split, count, self.builder_config.size, processes)
+        config = self.builder_config
+        records = draw_stories(split, count, config.size, processes, config.frames)
         yield from enumerate(tqdm(records, desc=f"{self.name} {split}", total=count, unit="story", mininterval=1.0))

@@ -10,7 +10,8 @@ import math
 from tfds_builders.cartoon_stories.chance import Dice, scatter
 from tfds_builders.cartoon_stories.world import LABELS
 
-FRAMES = 5
+FRAMES = 5  # of a story of the data set; longer and shorter ones can be planned too
+MOVES = 2  # most changes of place in so many frames
 VARIANTS = 3  # arrangements of a place; kept for a whole story
 SHIFTS = (-1, 0, 1)  # the group stands a little left, in the middle, a little right; kept for a whole story
 
@@ -74,6 +75,15 @@ def unrank(number: int) -> tuple[str, str, tuple[str, ...]]:
     return LABELS["characters"][who], LABELS["place"][where], tuple(order)
 
 
+def actions_of(dice: Dice, opening: tuple[str, ...], frames: int) -> tuple[str, ...]:
+    """One action a frame: those of `opening` first, then chosen ones; any five in a row are different."""
+    actions = list(opening[:frames])
+    while len(actions) < frames:
+        recent = actions[1 - FRAMES :]
+        actions.append(dice.pick([name for name in LABELS["action"] if name not in recent]))
+    return tuple(actions)
+
+
 def _next_group(dice: Dice, group: tuple[str, ...], cast: list[str]) -> tuple[str, tuple[str, ...]]:
     """(event, characters) of the next frame; those who stay keep their order, newcomers stand after them."""
     absent = [name for name in cast if name not in group]
@@ -105,9 +115,12 @@ def _next_weather(dice: Dice, weather: str, action: str, last: bool) -> str:
     return weather
 
 
-def plan_scenes(split: str, index: int, dice: Dice) -> tuple[Scene, ...]:
-    """The five scenes of story `index` of `split`."""
-    first, place, actions = unrank(story_number(split, index))
+def plan_scenes(split: str, index: int, dice: Dice, frames: int = FRAMES) -> tuple[Scene, ...]:
+    """The scenes of story `index` of `split`. Stories of fewer than five frames may be told twice."""
+    if frames < 1:
+        raise ValueError(f"a story needs at least 1 frame, got {frames}; ask for more")
+    first, place, opening = unrank(story_number(split, index))
+    actions = actions_of(dice, opening, frames)
     others = dice.sample([name for name in LABELS["characters"] if name != first], 2)
     cast = [first, *others]
     group = tuple(cast[: dice.pick((1, 2, 3), (0.64, 0.30, 0.06))])
@@ -118,11 +131,11 @@ def plan_scenes(split: str, index: int, dice: Dice) -> tuple[Scene, ...]:
         event, moved, changed = "open", True, True
         if number:
             event, group = _next_group(dice, group, cast)
-            moved = moves < 2 and dice.chance(0.2)
+            moved = moves < max(MOVES, MOVES * frames // FRAMES) and dice.chance(0.2)
             if moved:
                 moves += 1
                 place = dice.pick([name for name in LABELS["place"] if name != place])
-            new_weather = _next_weather(dice, weather, action, number == FRAMES - 1)
+            new_weather = _next_weather(dice, weather, action, number == frames - 1)
             changed, weather = new_weather != weather, new_weather
         scenes.append(Scene(group, place, weather, action, event, moved, changed, variant, shift))
     return tuple(scenes)

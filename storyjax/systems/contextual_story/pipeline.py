@@ -2,6 +2,7 @@
 
 Sampling as released (spec §9): the captions of all F frames are contextualized together, all frames start from the mixed noise
 prior and are denoised jointly under classifier-free guidance. Defaults (steps, guidance, sampler) come with the model folder.
+Stories of more frames than the model has are drawn as `long_story.py` says.
 """
 
 import dataclasses
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from PIL import Image
 
 from storyjax.checkpoints.folder import save_folder
@@ -23,12 +26,15 @@ from storyjax.diffusion.samplers import Sampler, sample
 from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
-from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
+from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes
 from storyjax.nn.build import Params, abstract, bind
 from storyjax.story.pictures import Picture, read_picture
-from storyjax.story.story import Story, check_length
+from storyjax.story.story import Story
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
+from storyjax.systems.contextual_story.long_drawing import Told, as_chain, in_windows
+from storyjax.systems.contextual_story.long_story import LongStory, check_count, filled
 from storyjax.systems.contextual_story.objective import Networks
+from storyjax.systems.contextual_story.sampling import Drawing, Settings
 from storyjax.weights.checkpoint import Checkpoint
 from storyjax.weights.layouts import recognise
 from storyjax.weights.load import Sharding
@@ -96,12 +102,17 @@ class StoryOutput:
 
 
 class ContextualStoryPipeline:
-    """Call it with F sentences (or a `Story`, or a list of either) and get F pictures for each."""
+    """Call it with 1 to 1,000 sentences (or a `Story`, or a list of either) and get a picture for each."""
 
     system = SYSTEM
 
-    def __init__(self, config: PipelineConfig, params: Params, tokenizer: Any, motion: np.ndarray):
-        """params: {"unet", "text_encoder", "vae"}; motion (F - 1,): the dataset's mean change between frames."""
+    def __init__(
+        self, config: PipelineConfig, params: Params, tokenizer: Any, motion: np.ndarray, mesh: Mesh | None = None
+    ):
+        """params: {"unet", "text_encoder", "vae"}; motion (F - 1,): the dataset's mean change between frames.
+
+        mesh: devices that share the work of each call; `params` must lie on them, or on none yet.
+        """
         self.config, self.params, self.tokenizer, self.motion = (
             config,
             params,
@@ -109,7 +120,17 @@ class ContextualStoryPipeline:
             np.asarray(motion, np.float32),
         )
         self.networks = Networks.build(config.story, config.text_encoder)
-        self._vae, _ = abstract(vae_maker(config.vae))
+        self.mesh, (self._vae, _) = mesh, abstract(vae_maker(config.vae))
+        self._drawing = Drawing(
+            config.story,
+            config.vae,
+            config.schedule,
+            config.prior,
+            config.size,
+            self.networks,
+            self._vae,
+            mesh,
+        )
         self._program = jax.jit(self._draw, static_argnames=("settings",))
 
     # ----- folders ---------------------------------------------------------------------------------------------------
@@ -130,8 +151,14 @@ class ContextualStoryPipeline:
         dtype: Any = np.float32,
         sharding: Sharding | None = None,
         allow_unused: Sequence[str] = (),
+        mesh: Mesh | None = None,
     ) -> "ContextualStoryPipeline":
-        """The pipeline of a checkpoint; its parameters go from the file straight to their place, in `dtype`."""
+        """The pipeline of a checkpoint; its parameters go from the file straight to their place, in `dtype`.
+
+        mesh: as for the constructor; without `sharding` each of its devices holds all parameters.
+        """
+        if mesh is not None and sharding is None:
+            sharding = _everywhere(mesh)
         folder, settings = checkpoint.path, checkpoint.settings
         if checkpoint.system.name != SYSTEM:
             raise StoryjaxError(f"'{folder}' holds a model of system '{checkpoint.system.name}', expected '{SYSTEM}'")
@@ -151,7 +178,7 @@ class ContextualStoryPipeline:
         )
         motion = np.asarray(checkpoint.read("cumulative_motion.json"), np.float32).reshape(-1)
         params = checkpoint.load(dtype=dtype, sharding=sharding, allow_unused=allow_unused)
-        return cls(config, params, load_tokenizer(checkpoint.tokenizers["tokenizer"]), motion)
+        return cls(config, params, load_tokenizer(checkpoint.tokenizers["tokenizer"]), motion, mesh)
 
     def save(
         self, folder: str | Path, tokenizer: str | Path, *, dtype: str = "float32", overwrite: bool = False
@@ -196,18 +223,21 @@ class ContextualStoryPipeline:
         frame_init: FrameInit | None = None,
         seed: int | Sequence[int] = 0,
         output_type: Literal["pil", "np", "latent"] = "pil",
+        long: LongStory | None = None,
     ) -> StoryOutput:
         """Draw one story or several.
 
-        prompt: F sentences, a Story, or a list of either (drawn as one batch).
+        prompt: 1 to 1,000 sentences, a Story, or a list of either; stories of one length are drawn as one batch. With fewer than
+            the model's F the last is drawn several times and kept once.
         image: the given first picture of each story (story continuation): uint8 (H, W, 3) or a PIL picture of the model's
             size, or the path of a file, which is brought to that size (`notes` of the result say how); default: the
             pictures that the stories themselves name. Frame 0 of the result is this picture.
         seed: one number per story; a single number n gives story i the seed n + i. The same seed gives the same pictures,
             whatever else is in the batch.
         output_type: "pil", "np" (uint8 (F, H, W, 3)) or "latent" (float32 (F, h, w, C), scaled).
+        long: how stories of more than F frames are drawn; default: `LongStory()`.
 
-        Errors: another number of sentences than frames, a picture of another size, a sampler or setting that does not exist.
+        Errors: more than 1,000 sentences, a picture of another size, a sampler or setting that does not exist or fit.
         """
         told, single = self._stories(prompt)
         defaults, count = self.config.defaults, len(told)
@@ -227,52 +257,87 @@ class ContextualStoryPipeline:
             frame_init=frame_init,
         )
         self._check(settings, first)
-        drawn = np.asarray(
-            self._program(
-                self.params,
-                self._tokens([sentence for story in told for sentence in story.sentences], count),
-                self._tokens(self._negative(negative_prompt), 1),
-                noise.key_data(noise.seeds(seed, count, "story")),
-                self.motion[None],
-                scales.scales,
-                first,
-                settings=settings,
+        keys = noise.key_data(noise.seeds(seed, count, "story"))
+        drawn: list[Any] = [None] * count
+        lengths = _of_one_length(told)
+        for members in lengths:
+            pictures = None if first is None else first[members]
+            frames = self._frames(
+                [told[i] for i in members], negative_prompt, keys[members], scales, pictures, settings, long
             )
-        )
-        if first is not None and settings.decode:
-            drawn = np.concatenate([first[:, None], drawn[:, 1:]], axis=1)
+            for i, story in zip(members, frames, strict=True):
+                drawn[i] = story
+        notes += tuple(self._note(len(told[members[0]].frames)) for members in lengths)
         stories: list[Any] = [
             [Image.fromarray(frame) for frame in story] if output_type == "pil" else story for story in drawn
         ]
-        return StoryOutput(stories[0] if single else stories, notes)
+        return StoryOutput(stories[0] if single else stories, tuple(note for note in notes if note))
+
+    def _frames(
+        self,
+        stories: list[Story],
+        negative_prompt: str | Sequence[str],
+        keys: np.ndarray,
+        scales: guidance.Guidance,
+        first: np.ndarray | None,
+        settings: Settings,
+        long: LongStory | None,
+    ) -> np.ndarray:
+        """The frames (B, N, ...) of stories of one length N; F of them by the program that draws exactly F."""
+        count, frames, way = len(stories[0].frames), self.config.story.frames, long or LongStory()
+        told = [filled(story, frames) for story in stories]
+        tokens = self._tokens([sentence for story in told for sentence in story.sentences], len(told))
+        negative = self._negative(negative_prompt, count)
+        negative += [negative[-1]] * (tokens.shape[1] - count)
+        motion = self.motion[None]
+        if tokens.shape[1] == frames and self.mesh is None:
+            null = self._tokens(negative, 1)
+            drawn = self._program(self.params, tokens, null, keys, motion, scales.scales, first, settings=settings)
+        else:
+            null = self._tokens(negative[:1] if len(set(negative)) == 1 else negative, 1)[0]
+            draw = as_chain if way.method == "chain" and tokens.shape[1] > frames else in_windows
+            drawn = draw(
+                self._drawing, self.params, Told(told, tokens, null, keys, motion, scales, first), settings, way
+            )
+        drawn = np.asarray(drawn)[:, :count]
+        if first is not None and settings.decode:
+            drawn = np.concatenate([first[:, None], drawn[:, 1:]], axis=1)
+        return drawn
 
     # ----- input -----------------------------------------------------------------------------------------------------
 
     def _stories(self, prompt: Any) -> tuple[list[Story], bool]:
         single = isinstance(prompt, Story) or (bool(prompt) and all(isinstance(p, str) for p in prompt))
         if isinstance(prompt, str):
-            raise StoryjaxError(
-                f"expected {self.config.story.frames} sentences, got one text; pass a list of sentences"
-            )
+            raise StoryjaxError("expected a list of sentences, one for each frame, got one text; pass [text]")
         stories: list[Any] = [prompt] if single or isinstance(prompt, Story) else list(prompt)
         stories = [story if isinstance(story, Story) else Story(frames=story) for story in stories]
         if not stories:
             raise StoryjaxError("the story has no frames; pass at least one sentence")
         for story in stories:
-            check_length(story, self.config.story.frames)
+            check_count(story)
         return stories, single
 
-    def _negative(self, negative: str | Sequence[str]) -> list[str]:
+    def _note(self, count: int) -> str:
+        """What is done to a story that is shorter than the model's."""
         frames = self.config.story.frames
-        texts = [negative] * frames if isinstance(negative, str) else list(negative)
-        if len(texts) != frames:
-            raise StoryjaxError(f"expected one negative prompt or {frames}, one for each frame, got {len(texts)}")
+        if count >= frames:
+            return ""
+        return (
+            f"the story has {count} frame{'s' * (count > 1)}, the model draws {frames} together: the last sentence is drawn "
+            f"{frames - count + 1} times and kept once"
+        )
+
+    def _negative(self, negative: str | Sequence[str], count: int) -> list[str]:
+        texts = [negative] * count if isinstance(negative, str) else list(negative)
+        if len(texts) != count:
+            raise StoryjaxError(f"expected one negative prompt or {count}, one for each frame, got {len(texts)}")
         return texts
 
     def _tokens(self, sentences: list[str], stories: int) -> np.ndarray:
         length = self.config.text_encoder.positions
         tokens = tokenize(self.tokenizer, sentences, length, self.config.text_encoder.vocab_size)
-        return tokens.reshape(stories, self.config.story.frames, length)
+        return tokens.reshape(stories, len(sentences) // stories, length)
 
     def _first_frames(self, image: Any, told: list[Story], single: bool) -> tuple[np.ndarray | None, tuple[str, ...]]:
         """The given first pictures (B, H, W, 3) uint8, or None, and what was done to them."""
@@ -333,7 +398,7 @@ class ContextualStoryPipeline:
         null = jnp.broadcast_to(encoder(null_tokens), (stories, *null_tokens.shape[1:], config.text_encoder.width))
         text = guidance.text_batch(null, model.contextualize(encoder(tokens)), settings.form)
 
-        given = None if first is None else config.vae.scaling_factor * vae.encode(to_unit(first))[0]
+        given = None if first is None else self._drawing.to_latents(params, first)
         if given is not None and settings.frame_init is not None:
             start = frame_init(schedule, settings.frame_init, given[:, None], start)
         predict, start = self._predictor(model, text, motion, given, start, settings.form)
@@ -356,36 +421,21 @@ class ContextualStoryPipeline:
         form: guidance.Form,
     ) -> tuple[Any, jax.Array]:
         """The model with its conditions bound, (R B, F, ...) latents to output, and the latents it starts from."""
-        frames = start.shape[1]
-        if given is None:
-            return (lambda x, t: model(x, t, text, motion)), start
-        if self.config.story.first_frame == "conv2d":
-            firsts = guidance.first_frame_batch(given[:, None], start[:, :1], form)[:, 0]
-            return (lambda x, t: model(x, t, text, motion, firsts)), start[:, 1:]
-
-        # A visualization model trained with clean first frames: frame 0 stands still at timestep 0.
-        is_first = (jnp.arange(frames) == 0)[None, :, None, None, None]
-        branches = guidance.BRANCHES[form]
-        sees = jnp.ones(branches).at[0].set(0.0 if form == "both" else 1.0)
-        sees = jnp.repeat(sees, given.shape[0])[:, None, None, None, None].astype(bool) & is_first
-        clean = guidance.tile(given[:, None], form)
-
-        def predict(x: jax.Array, t: jax.Array) -> jax.Array:
-            times = jnp.where(sees[..., 0, 0, 0], 0, t)
-            return model(jnp.where(sees, clean.astype(x.dtype), x), times, text, motion)
-
-        return predict, start
+        predict = self._drawing.conditioned(model, text, motion, given, start[:, :1], form)
+        return predict, start[:, 1:] if given is not None and self._drawing.continues else start
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a compiled program depends on."""
+def _everywhere(mesh: Mesh) -> Sharding:
+    """Every parameter whole on every device."""
+    return lambda path, shape: NamedSharding(mesh, P())
 
-    steps: int
-    sampler: Sampler
-    form: guidance.Form
-    decode: bool
-    frame_init: FrameInit | None
+
+def _of_one_length(stories: list[Story]) -> list[list[int]]:
+    """Numbers of the stories that have equally many frames, together."""
+    groups: dict[int, list[int]] = {}
+    for i, story in enumerate(stories):
+        groups.setdefault(len(story.frames), []).append(i)
+    return list(groups.values())
 
 
 def vae_maker(config: VAEConfig) -> Any:

@@ -251,13 +251,10 @@ def test_weights_that_were_cut_off_are_named(folder):
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        (SENTENCES[:2], "the story has 2 frames, this model draws exactly 3; add 1 sentence"),
-        ([*SENTENCES, "Then."], "the story has 4 frames, this model draws exactly 3; leave out or join 1 sentence"),
-        ("Ada walks.", "expected 3 sentences, got one text; pass a list of sentences"),
+        ("Ada walks.", "expected a list of sentences, one for each frame, got one text; pass [text]"),
         ([], "the story has no frames"),
         (["Ada walks.", "", "Ada sleeps."], "frame 2 has no sentence"),
         ([SENTENCES, "Ada walks."], "'frames' must be a list, got text 'Ada walks.'"),
-        ([SENTENCES, SENTENCES[:1]], "the story has 1 frame, this model draws exactly 3"),
     ],
 )
 def test_a_prompt_that_is_no_story_of_this_model_is_refused(visual, prompt, message):
