@@ -72,11 +72,14 @@ class Attention(nn.Module):
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         if self.rotary == "head":
             q, k = self.rotary_emb(q, positions), self.rotary_emb(k, key_positions)
+        return self.to_out[0](self.attend(q, k, v, mask).transpose(1, 2).flatten(-2))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """softmax(q k^T / sqrt(D)) v, written out; (S, N, L, D) and (S, N, K, D)."""
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
-        out = scores.softmax(dim=-1) @ v
-        return self.to_out[0](out.transpose(1, 2).flatten(-2))
+        return scores.softmax(dim=-1) @ v
 
 
 class TemporalConvolution(nn.Module):
