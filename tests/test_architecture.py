@@ -26,6 +26,7 @@ ROOMS_BOTTOM_UP = [
     "train",
     "story",
     "systems",
+    "launch",
     "studio",
     "api",
     "cli",

@@ -14,6 +14,8 @@ import pytest
 import storyjax
 from storyjax import cli
 from storyjax.data.build import builder_names
+from storyjax.parallel.distributed import Peers
+from storyjax.parallel.mesh import MeshShape
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -83,7 +85,7 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
 
     def load_config(path, changes):
         called.append(real_load_config(ROOT / path, changes))
-        return SimpleNamespace(start=lambda workdir: None)
+        return SimpleNamespace(start=lambda workdir, placement: None)
 
     def generate_story(story, **settings):
         called.append(story)
@@ -100,12 +102,18 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
 
     real_load_config = importlib.import_module("storyjax.config").load_config
     monkeypatch.setattr("storyjax.config.load_config", load_config)
+    # The machines and devices of a page are not here; that their text is understood can be seen all the same.
+    monkeypatch.setattr("storyjax.parallel.placement.Placement.of", lambda mesh: MeshShape.parse(mesh))
+    monkeypatch.setattr(
+        "storyjax.parallel.distributed.start", lambda where: where in ("", "auto") or Peers.parse(where)
+    )
     monkeypatch.setattr("storyjax.api.generate_story", generate_story)
     monkeypatch.setattr("storyjax.api.generate_image", generate_image)
     for verb in ("weights.conversion.convert", "weights.export.export"):
         monkeypatch.setattr(f"storyjax.{verb}", lambda *args, **_: called.append(args) or SimpleNamespace(text=str))
     monkeypatch.setattr("storyjax.api.evaluate_model", lambda *args, **_: called.append(args))
     monkeypatch.setattr("storyjax.data.build.build", build)
+    monkeypatch.setattr("storyjax.launch.start.launch", lambda *_, **__: None)  # the configuration was called
     cli.main(words)
     assert len(called) == 1
 
