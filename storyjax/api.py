@@ -17,6 +17,7 @@ from storyjax.errors import StoryjaxError
 
 SHIPPED = Path(__file__).parent / "shipped"
 EXAMPLES = Path(__file__).parents[1] / "examples"
+STORY_SYSTEMS = ("contextual_story",)
 HUB_NAME = re.compile(r"\w[\w.-]*/[\w./-]+")  # "org/name" or "org/name/file", unless a folder "org" lies here
 
 
@@ -49,8 +50,23 @@ def load(
     place = model_folder(model, variant=variant, revision=revision)
     checkpoint = recognise(place, variant=variant, ema=ema, prediction=prediction, tokenizer=tokenizer)
     module = importlib.import_module(f"storyjax.systems.{checkpoint.system.name}.pipeline")
+    if mesh is not None and checkpoint.system.name not in STORY_SYSTEMS:
+        raise StoryjaxError(
+            f"'{model}' draws single pictures, on one device; leave mesh out, or place its parameters by sharding"
+        )
     shared = {} if mesh is None else {"mesh": _mesh_of(mesh)}
     return module.Pipeline.of(checkpoint, dtype=wanted, sharding=sharding, allow_unused=allow_unused, **shared)
+
+
+def _require_stories(model: str | Path) -> None:
+    """Raise, before gigabytes are read, unless the model draws stories."""
+    from storyjax.weights.layouts import recognise
+
+    system = recognise(model_folder(model)).system.name
+    if system not in STORY_SYSTEMS:
+        raise StoryjaxError(
+            f"'{model}' is a model of system '{system}', which draws single pictures; use `storyjax image`, or a story model here"
+        )
 
 
 def _mesh_of(mesh: Any) -> Any:
@@ -135,6 +151,7 @@ def generate_story(
     name = str(model or (again.model if again else "cartoon"))
     folder = Path(out) if out is not None else Path("stories") / _slug(told.title or "story")
     check_folder(folder, overwrite)
+    _require_stories(name)
     pipeline = load(name, mesh=_all_devices() if mesh is None else mesh)
     size = pipeline.config.size
     first = None if told.first_picture is None else read_picture(told.first_picture, size)
@@ -300,6 +317,7 @@ def evaluate_model(
     from storyjax.evals.story_evaluator import StoryEvaluator
     from storyjax.weights.layouts import recognise
 
+    _require_stories(model)
     pipeline, folder = load(model), model_folder(model)
     config, digest = pipeline.config, _weights_hash(recognise(folder))
     if out is not None:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 
 import hypothesis
+import pytest
 
 OWN_CACHE = None if "JAX_COMPILATION_CACHE_DIR" in os.environ else tempfile.mkdtemp(prefix="storyjax_tests_")
 
@@ -20,6 +21,23 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # A busy machine may take seconds over what takes milliseconds.
 hypothesis.settings.register_profile("storyjax", deadline=None)
 hypothesis.settings.load_profile("storyjax")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """The folder of a tokenizer of a few words, which every tiny model reads with."""
+    from tests import tiny
+
+    return tiny.tokenizer_folder(tmp_path_factory.mktemp("tiny") / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """Compilation without the effort that only long runs repay."""
+    from tests import tiny
+
+    with tiny.quick_compiles():
+        yield
 
 
 def pytest_unconfigure() -> None:

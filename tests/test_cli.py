@@ -10,19 +10,14 @@ from storyjax.cli import main
 from storyjax.story.manifest import Manifest
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
+
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    tokenizer = tiny.tokenizer_folder(folder / "tokenizer")
     tiny.pipeline(tokenizer).save(folder / "model", tokenizer)
     return str(folder / "model")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compiles():
-    with tiny.quick_compiles():
-        yield
 
 
 def frames(folder):

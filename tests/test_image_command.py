@@ -14,22 +14,12 @@ from tests import tiny, tiny_sd
 from tests.test_cli import refused
 
 PROMPT = "Ada swims in the lake."
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compiles():
-    with tiny.quick_compiles():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return tiny.tokenizer_folder(tmp_path_factory.mktemp("image") / "tokenizer")
-
-
-@pytest.fixture(scope="module")
-def model(tokenizer):
-    return tiny_sd.folder("sd15", tokenizer, tokenizer.parent / "sd15")
+def model(tokenizer, tmp_path_factory):
+    return tiny_sd.folder("sd15", tokenizer, tmp_path_factory.mktemp("image") / "sd15")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +73,12 @@ def test_what_cannot_be_drawn_is_one_line(model, tokenizer, tmp_path, capsys):
     inpaint = tiny_sd.folder("inpaint", tokenizer, tmp_path / "inpaint")
     assert "--image and --mask" in said(model=inpaint)
     assert not (tmp_path / "new.png").exists()
+
+
+def test_a_model_of_single_pictures_draws_no_story(model, tmp_path, capsys):
+    words = ["--sentences", PROMPT, "--model", model, "--out", tmp_path / "story"]
+    assert "draws single pictures; use `storyjax image`" in refused(capsys, "generate", *words)
+    assert not (tmp_path / "story").exists()
 
 
 def test_the_command_offers_every_sampler():

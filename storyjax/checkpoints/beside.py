@@ -63,9 +63,12 @@ def may_write(folder: str | Path, overwrite: bool) -> None:
 
 
 def require_apart(source: str | Path, dest: str | Path) -> None:
-    """Raise where a result would take the place of what it is made from."""
-    if Path(source).resolve() == Path(dest).resolve():
+    """Raise where a result would take the place of what it is made from, or of a folder that holds it."""
+    made_of, result = Path(source).resolve(), Path(dest).resolve()
+    if made_of == result:
         raise StoryjaxError(f"'{dest}' is the source itself, which would be lost; choose another folder")
+    if result in made_of.parents:
+        raise StoryjaxError(f"'{dest}' holds the source '{source}', which would be lost; choose another folder")
 
 
 def check_room(folder: str | Path, nbytes: int) -> None:

@@ -45,7 +45,8 @@ class FeedForward(nnx.Module):
         self.proj_out = Linear(4 * channels, channels, zero=zero, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel, bias = self.proj_in.kernel[...], self.proj_in.bias[...]
+        projection: Any = self.proj_in
+        kernel, bias = projection.kernel[...], projection.bias[...]
         halves = lay_out(kernel.reshape(kernel.shape[0], 2, -1), "inner_halves")
         h = jnp.einsum("...c,chn->...hn", x, halves) + bias.reshape(2, -1)
         return self.proj_out(h[..., 0, :] * jax.nn.gelu(h[..., 1, :], approximate=False))

@@ -12,6 +12,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -89,7 +90,7 @@ class MeshShape:
         return ",".join(f"{axis}={size}" for axis, size in self.sizes.items() if size != 1) or "data=1"
 
 
-def make_mesh(shape: MeshShape | str = "data=-1", devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(shape: MeshShape | str = "data=-1", devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of all devices of all processes (or of `devices`), neighbours by the machine's own topology.
 
     Errors: a text that is no mesh, a shape that does not fit the devices.

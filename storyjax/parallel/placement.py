@@ -75,7 +75,7 @@ class Placement:
         place = {row: position for position, row in enumerate(self.rows(batch_size))}
 
         def one(value: np.ndarray) -> jax.Array:
-            def part(index: tuple[slice, ...]) -> np.ndarray:
+            def part(index: Any) -> np.ndarray:
                 first, end, _ = index[0].indices(batch_size)
                 return value[place[first] : place[first] + end - first]
 

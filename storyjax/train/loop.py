@@ -20,6 +20,7 @@ from storyjax.checkpoints.workdir import claim, locked
 from storyjax.config import to_json
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import count
+from storyjax.nn.flops import Flops, speed_row
 from storyjax.parallel.distributed import lost_processes_told
 from storyjax.parallel.mesh import check_batch
 from storyjax.parallel.placement import Placement
@@ -138,7 +139,7 @@ def train(
             saved = step
 
         # ================= the loop =================
-        compiled, shapes, pending, loss = None, None, None, None
+        compiled, flops, shapes, pending, loss = None, Flops(), None, None, None
         clock, counted = time.monotonic(), 0
         while step < config.steps and not stop.asked(step):
             try:
@@ -149,7 +150,7 @@ def train(
                 ) from None
             if compiled is None:
                 shapes = _check_batch(batch, len(placement.rows(config.batch_size)))
-                compiled = _compile(task, config, optimizer, state, placement, batch, report)
+                compiled, flops = _compile(task, config, optimizer, state, placement, batch, report)
                 clock = time.monotonic()
             elif _shapes(batch) != shapes:
                 raise StoryjaxError(f"batch {step + 1} changed its shape: expected {shapes}, got {_shapes(batch)}")
@@ -182,7 +183,8 @@ def train(
             # ----- log
             if due["log"]:
                 row = window.compute() | {"examples_seen": examples_seen, "train_seconds": round(spent, 3)}
-                report.log(step, row | {"examples_per_second": counted / elapsed})
+                speed = speed_row(flops, elapsed * examples / counted, placement.mesh.size)
+                report.log(step, row | {"examples_per_second": counted / elapsed} | speed)
                 window.clear()
 
             # ----- save
@@ -280,14 +282,14 @@ def _compile(
     placement: Placement,
     batch: Batch,
     report: Report | Silence,
-) -> Any:
+) -> tuple[Any, Flops]:
     began = time.monotonic()
     report.say(f"compiling the training step for {placement} ...")
     placed = placement.batch(batch, config.batch_size)
     with placement.current():
-        compiled = compile_step(make_step(task, config, optimizer), state, placed, placement)
-    report.say(f"compiled in {time.monotonic() - began:.1f} s")
-    return compiled
+        compiled, flops = compile_step(make_step(task, config, optimizer), state, placed, placement)
+    report.say(f"compiled in {time.monotonic() - began:.1f} s; a step is {flops}")
+    return compiled, flops
 
 
 def _shapes(batch: Batch) -> dict[str, tuple[int, ...]]:

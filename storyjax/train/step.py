@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from storyjax.nn.flops import Flops, count_jaxpr
 from storyjax.parallel.layouts import lay_out
 from storyjax.parallel.placement import Placement
 from storyjax.train import ema
@@ -87,10 +88,12 @@ def make_step(
 
 def compile_step(
     step: Callable[[State, Batch], tuple[State, Values]], state: State, batch: Batch, placement: Placement
-) -> Any:
+) -> tuple[Any, Flops]:
     """Compiled ahead of time for exactly these shapes, the state donated: it can never compile a second time.
 
-    The new state lies where the old one lay, the scalars are on every device. To be called within `placement.current()`.
+    With it the operations of one step on all devices together. The new state lies where the old one lay, the scalars are on every
+    device. To be called within `placement.current()`.
     """
     places = placement.shardings(state), placement.everywhere
-    return jax.jit(step, donate_argnums=0, out_shardings=places).lower(state, batch).compile()
+    traced = jax.jit(step, donate_argnums=0, out_shardings=places).trace(state, batch)
+    return traced.lower().compile(), count_jaxpr(traced.jaxpr)

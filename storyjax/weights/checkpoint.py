@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from storyjax.checkpoints.beside import require_apart
 from storyjax.config import from_json
 from storyjax.diffusion.diffusers_format import sampler_from_diffusers
 from storyjax.diffusion.samplers import Sampler
@@ -159,10 +158,3 @@ def require_inside(file: Path, names: Iterable[str]) -> None:
             raise StoryjaxError(
                 f"'{file}' names '{name}', which is no place in its folder; take another copy of the model"
             )
-
-
-def require_outside(source: str | Path, dest: str | Path) -> None:
-    """Raise where what is written at `dest` would take the place of `source`, or of a folder that holds it."""
-    require_apart(source, dest)
-    if Path(dest).resolve() in Path(source).resolve().parents:
-        raise StoryjaxError(f"'{dest}' holds the source '{source}', which would be lost; choose another folder")

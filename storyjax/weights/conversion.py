@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from storyjax.checkpoints.beside import INDEX, check_room, may_write, written_beside
+from storyjax.checkpoints.beside import INDEX, check_room, may_write, require_apart, written_beside
 from storyjax.checkpoints.folder import CONFIG, WEIGHTS, write_json
 from storyjax.config import to_json
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import abstract
-from storyjax.weights.checkpoint import SCHEDULER, Checkpoint, Part, require_outside
+from storyjax.weights.checkpoint import SCHEDULER, Checkpoint, Part
 from storyjax.weights.convert import plan, shapes_of
 from storyjax.weights.finite import cast, dtype_named, is_float
 from storyjax.weights.hub import locate
@@ -132,7 +132,7 @@ def convert(
     began = time.monotonic()
     dest = Path(dest)
     stored = None if dtype is None else dtype_named(dtype)
-    require_outside(source, dest)
+    require_apart(source, dest)
     may_write(dest, overwrite)
     path = locate(source, revision=revision, variant=variant)
     checkpoint = recognise(path, variant=variant, ema=ema, prediction=prediction, tokenizer=tokenizer)

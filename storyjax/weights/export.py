@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from storyjax.checkpoints.beside import INDEX, check_room, may_write, written_beside
+from storyjax.checkpoints.beside import INDEX, check_room, may_write, require_apart, written_beside
 from storyjax.checkpoints.folder import CONFIG, write_json
 from storyjax.diffusion.diffusers_format import to_diffusers
 from storyjax.errors import StoryjaxError
-from storyjax.weights.checkpoint import SCHEDULER, Checkpoint, Part, read_json, require_outside
+from storyjax.weights.checkpoint import SCHEDULER, Checkpoint, Part, read_json
 from storyjax.weights.conversion import ORIGINAL_EXTRA, ORIGINAL_TENSORS
 from storyjax.weights.finite import cast, dtype_named, is_float
 from storyjax.weights.layouts import recognise
@@ -84,7 +84,7 @@ def export(
     began = time.monotonic()
     dest = Path(dest)
     stored = None if dtype is None else dtype_named(dtype)
-    require_outside(folder, dest)
+    require_apart(folder, dest)
     may_write(dest, overwrite)
     checkpoint = recognise(folder)
     if checkpoint.kind != "storyjax":

@@ -62,7 +62,7 @@ def train_on(mesh: str) -> dict:
     with placement.current(), quick_compiles():
         state = begun_with(PARAMETERS, task(), optimizer, CONFIG.seed, placement)
         place = lambda step: placement.batch(batch(step), STORIES)  # noqa: E731
-        step = compile_step(make_step(task(), CONFIG, optimizer), state, place(0), placement)
+        step, _ = compile_step(make_step(task(), CONFIG, optimizer), state, place(0), placement)
         losses = []
         for number in range(STEPS):
             state, values = step(state, place(number))

@@ -9,13 +9,8 @@ pytest.importorskip("accelerate")
 from benchmarks.parity import jax_side, torch_side
 from benchmarks.parity.cases import CASES
 from benchmarks.parity.table import DTYPES, Result, too_large
-from tests import tiny
 
-
-@pytest.fixture(autouse=True)
-def _quick_compiles():
-    with tiny.quick_compiles():
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -98,7 +98,7 @@ def test_a_finished_data_set_is_kept_unless_asked(folder, capfd):
 
 
 def test_a_broken_build_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
-    def breaks(split, indices, size):
+    def breaks(split, indices, size, frames):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "encode_stories", breaks)
@@ -115,7 +115,7 @@ def test_a_broken_build_leaves_nothing_that_looks_finished(tmp_path, monkeypatch
 def test_a_broken_rebuild_keeps_the_old_data_set(folder, monkeypatch):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    def breaks(split, indices, size):
+    def breaks(split, indices, size, frames):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "encode_stories", breaks)

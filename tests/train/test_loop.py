@@ -83,6 +83,7 @@ def test_loss_falls_and_the_log_says_everything(tmp_path: Path):
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
     assert [row["examples_seen"] for row in rows] == [160, 320, 480]
     names = {"loss", "error/mean", "grad_norm", "update_norm", "param_norm", "learning_rate", "examples_per_second"}
+    names |= {"tflop_per_step"}
     assert all(names <= row.keys() for row in rows)
     assert result.metrics["loss"] == rows[-1]["loss"]
     assert "encoder/kernel" in (tmp_path / "parameters.txt").read_text()

@@ -14,11 +14,6 @@ def _quick_compiles():
 
 
 @pytest.fixture(scope="session")
-def tokenizer(tmp_path_factory):
-    return tiny.tokenizer_folder(tmp_path_factory.mktemp("tiny") / "tokenizer")
-
-
-@pytest.fixture(scope="session")
 def visual(tokenizer):
     """A visualization pipeline: 3 frames of 32x32 pixels, 2 steps."""
     return tiny.pipeline(tokenizer)

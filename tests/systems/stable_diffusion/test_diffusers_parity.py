@@ -47,11 +47,6 @@ def start(channels: int = 4) -> np.ndarray:
     return np.random.default_rng(1).standard_normal((len(PROMPTS), 8, 8, channels)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return tiny.tokenizer_folder(tmp_path_factory.mktemp("parity") / "tokenizer")
-
-
 def both(kind: str, scheduler: dict, tokenizer: Path, folder: Path, output_type: str = "latent", **settings):
     """What diffusers draws (channels last), and what the same folder draws here."""
     theirs = their_pipeline(kind, scheduler, tokenizer)

@@ -14,11 +14,6 @@ def stored():
         return {kind: archive[kind] for kind in archive.files}
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return tiny.tokenizer_folder(tmp_path_factory.mktemp("goldens") / "tokenizer")
-
-
 def relative(got, expected) -> float:
     return float(np.linalg.norm(got - expected) / np.linalg.norm(expected))
 

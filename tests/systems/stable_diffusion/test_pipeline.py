@@ -13,17 +13,7 @@ from storyjax.systems.stable_diffusion.pipeline import StableDiffusionPipeline
 from tests import tiny, tiny_sd
 
 PROMPT = "Ada walks to the lake."
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compiles():
-    with tiny.quick_compiles():
-        yield
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return tiny.tokenizer_folder(tmp_path_factory.mktemp("sd") / "tokenizer")
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 
 
 @pytest.fixture(scope="module")
