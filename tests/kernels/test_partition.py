@@ -36,3 +36,11 @@ def test_stories_and_heads_are_cut_without_communication(case):
 @pytest.mark.parametrize("axis", ["rows", "frames"])
 def test_the_plain_form_is_right_when_pictures_or_frames_are_cut_too(axis):
     assert outcome()[f"story_attention xla, {axis}"][0] < 2e-5
+
+
+@pytest.mark.parametrize("case", ["ring", "ring, own pixel"])
+def test_keys_and_values_go_round_a_ring_of_frames_and_are_never_gathered(case):
+    largest, stays, collectives = outcome()[case]
+    assert largest < 2e-5
+    assert stays
+    assert collectives == ["collective-permute"]

@@ -5,7 +5,7 @@ import pytest
 
 from tests.parallel.devices import run_on
 
-MESHES = ("data=2,fsdp=4", "fsdp=2,frame=2,tensor=2", "data=2,frame=4")
+MESHES = ("data=2,fsdp=4", "fsdp=2,frame=2,tensor=2", "data=2,frame=4", "ring:fsdp=2,frame=2,tensor=2")
 
 
 @pytest.fixture(scope="module")

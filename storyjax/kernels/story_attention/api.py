@@ -6,10 +6,10 @@ import jax
 
 from storyjax.errors import StoryjaxError
 from storyjax.kernels.backends import known, platform, refuse
-from storyjax.kernels.story_attention import reference, xla
+from storyjax.kernels.story_attention import reference, ring, xla
 from storyjax.kernels.story_attention.tiling import refusal
 
-IMPLEMENTATIONS = ("xla", "tpu", "gathered")
+IMPLEMENTATIONS = ("xla", "tpu", "ring", "gathered")
 
 
 def story_attention(
@@ -23,9 +23,9 @@ def story_attention(
     hidden: 9 F - 8 of 9 F keys are seen (ContextualStory, AAAI 2025, section on SETA; positions are in q and k already).
 
     q, k, v (B, F, H, W, N, D) of one dtype -> the same shape and dtype. scale: default D ** -0.5.
-    implementation: "xla" (nine shifted products, any platform), "tpu" (Pallas), "gathered" (nine copies of the keys: the
-    reference). None chooses. Scores and softmax are float32. Raises StoryjaxError for other shapes and for a named
-    implementation that cannot run here.
+    implementation: "xla" (nine shifted products, any platform), "tpu" (Pallas), "ring" (frames divided over a mesh),
+    "gathered" (nine copies of the keys: the reference). None chooses. Scores and softmax are float32. Raises StoryjaxError for
+    other shapes and for a named implementation that cannot run here.
     """
     _check(q, k, v)
     factor: float = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
@@ -36,6 +36,8 @@ def story_attention(
         from storyjax.kernels.story_attention import tpu  # imports Pallas, which takes a while
 
         return tpu.story_attention(q, k, v, factor)
+    if chosen == "ring":
+        return ring.ring_attention(q, k, v, factor)
     if chosen == "gathered":
         return reference.story_attention(q, k, v, factor)
     return xla.story_attention(q, k, v, factor)
@@ -43,10 +45,14 @@ def story_attention(
 
 def choose(q: jax.Array, platform: str) -> str:
     """The implementation that None means for queries q on a platform."""
+    if ring.pays(q):
+        return "ring"
     return "tpu" if platform == "tpu" and refusal(q) is None else "xla"
 
 
 def _can_run(asked: str, q: jax.Array) -> None:
+    if asked == "ring" and not ring.fits(q):
+        raise refuse("story_attention", asked, f"needs a mesh whose axis 'frame' divides {q.shape[1]} frames", "xla")
     if asked != "tpu":
         return
     because = f"needs a TPU, this is '{platform()}'" if platform() != "tpu" else refusal(q)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from storyjax.kernels.partition import whole_along
 
 HIDDEN = float(jnp.finfo(jnp.float32).min)
+Seen = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -47,20 +48,37 @@ story_attention.defvjp(_forward, _backward)
 def online_softmax(q: jax.Array, k: jax.Array, v: jax.Array, scale: float) -> tuple[jax.Array, jax.Array]:
     """(B, H, W, N, F, D) each -> output of that shape, and the log-sum-exp of the scores (B, H, W, N, F, 1) in float32."""
     k, v = (padded(whole_along(x, -2)) for x in (k, v))
+    own = jnp.eye(q.shape[-2], dtype=bool)
+    return summed_up(absorbed(nothing_seen(q), q, k, v, own, window(), scale), v.dtype)
 
-    def one_shift(carry: tuple[jax.Array, ...], shift: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+
+def nothing_seen(q: jax.Array) -> Seen:
+    """Before the first key: queries (B, H, W, N, F, D)."""
+    rows = (*q.shape[:-1], 1)
+    return jnp.full(rows, HIDDEN), jnp.zeros(rows, jnp.float32), jnp.zeros(q.shape, jnp.float32)
+
+
+def absorbed(
+    seen: Seen, q: jax.Array, k: jax.Array, v: jax.Array, own: jax.Array, shifts: jax.Array, scale: float
+) -> Seen:
+    """`seen` after the keys of some frames too: k, v (B, H+2, W+2, N, U, D) padded, own (F, U): a query's own frame."""
+
+    def one_shift(carry: Seen, shift: jax.Array) -> tuple[Seen, None]:
         before, total, out = carry
-        scores = shifted_scores(q, shifted(k, shift), shift, scale)
+        scores = shifted_scores(q, shifted(k, shift), own, shift, scale)
         largest = jnp.maximum(before, scores.max(axis=-1, keepdims=True))
         kept, weights = jnp.exp(before - largest), jnp.exp(scores - largest)
         total = kept * total + weights.sum(axis=-1, keepdims=True)
         out = kept * out + product("...tu,...ud->...td", weights.astype(v.dtype), shifted(v, shift))
         return (largest, total, out), None
 
-    rows = (*q.shape[:-1], 1)
-    start = jnp.full(rows, HIDDEN), jnp.zeros(rows, jnp.float32), jnp.zeros(q.shape, jnp.float32)
-    (largest, total, out), _ = jax.lax.scan(one_shift, start, window())
-    return (out / total).astype(v.dtype), largest + jnp.log(total)
+    return jax.lax.scan(one_shift, seen, shifts)[0]
+
+
+def summed_up(seen: Seen, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """Output in `dtype` and log-sum-exp, when all keys have been seen."""
+    largest, total, out = seen
+    return (out / total).astype(dtype), largest + jnp.log(total)
 
 
 def gradients(
@@ -70,13 +88,37 @@ def gradients(
 
     With P = e^(S - log-sum-exp):  dV = P^T dO,  dS = P (dO V^T - sum(dO O)) scale,  dQ = dS K,  dK = dS^T Q.
     """
-    mean = (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+    mean = mean_of(out, d_out)
     k, v = (padded(whole_along(x, -2)) for x in (k, v))
+    own = jnp.eye(q.shape[-2], dtype=bool)
+    start = jnp.zeros(q.shape, jnp.float32), jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    d_q, d_k, d_v = flowed_back(start, q, k, v, log_sum, mean, d_out, own, window(), scale)
+    return d_q, folded(d_k), folded(d_v)
 
-    def one_shift(carry: tuple[jax.Array, ...], shift: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+
+def mean_of(out: jax.Array, d_out: jax.Array) -> jax.Array:
+    """sum(dO O) of every query, in float32: the mean of dO V^T under its weights."""
+    return (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(axis=-1, keepdims=True)
+
+
+def flowed_back(
+    grads: Seen,
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    log_sum: jax.Array,
+    mean: jax.Array,
+    d_out: jax.Array,
+    own: jax.Array,
+    shifts: jax.Array,
+    scale: float,
+) -> Seen:
+    """`grads` (of q, and of padded k and v) with what flows through the keys of some frames; arguments as of `absorbed`."""
+
+    def one_shift(carry: Seen, shift: jax.Array) -> tuple[Seen, None]:
         d_q, d_k, d_v = carry
         shifted_k = shifted(k, shift)
-        weights = jnp.exp(shifted_scores(q, shifted_k, shift, scale) - log_sum)
+        weights = jnp.exp(shifted_scores(q, shifted_k, own, shift, scale) - log_sum)
         d_weights = product("...td,...ud->...tu", d_out, shifted(v, shift))
         d_scores = (weights * (d_weights - mean) * scale).astype(q.dtype)
         d_q = d_q + product("...tu,...ud->...td", d_scores, shifted_k)
@@ -84,9 +126,7 @@ def gradients(
         d_v = add_shifted(d_v, product("...tu,...td->...ud", weights.astype(d_out.dtype), d_out), shift)
         return (d_q, d_k, d_v), None
 
-    start = jnp.zeros(q.shape, jnp.float32), jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
-    (d_q, d_k, d_v), _ = jax.lax.scan(one_shift, start, window())
-    return d_q, folded(d_k), folded(d_v)
+    return jax.lax.scan(one_shift, grads, shifts)[0]
 
 
 def window() -> jax.Array:
@@ -94,11 +134,10 @@ def window() -> jax.Array:
     return jnp.stack(jnp.meshgrid(jnp.arange(3), jnp.arange(3), indexing="ij"), axis=-1).reshape(9, 2)
 
 
-def shifted_scores(q: jax.Array, shifted_k: jax.Array, shift: jax.Array, scale: float) -> jax.Array:
-    """(..., F, F) float32: queries of every frame against the shifted keys of every frame; own neighbours are hidden."""
+def shifted_scores(q: jax.Array, shifted_k: jax.Array, own: jax.Array, shift: jax.Array, scale: float) -> jax.Array:
+    """(..., F, U) float32: queries of every frame against the shifted keys of some frames; own (F, U) neighbours are hidden."""
     scores = product("...td,...ud->...tu", q, shifted_k) * scale
-    own, neighbour = jnp.eye(q.shape[-2], dtype=bool), (shift != 1).any()
-    return jnp.where(own & neighbour, HIDDEN, scores)
+    return jnp.where(own & (shift != 1).any(), HIDDEN, scores)
 
 
 def product(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:

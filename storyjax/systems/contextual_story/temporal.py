@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from storyjax.kernels.story_attention import story_attention
+from storyjax.kernels.story_attention import ring, story_attention
 from storyjax.models.unet import Place
 from storyjax.nn.attention import Attention, attention
 from storyjax.nn.blocks import FeedForward
@@ -108,6 +108,8 @@ class SinusoidalFrameAttention(Attention):
 
 def over_frames(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """Attention over axis 1 of (B, F, H, W, N, D)."""
+    if ring.pays(q):
+        return ring.ring_attention(q, k, v, q.shape[-1] ** -0.5, window=False)
     q, k, v = (jnp.moveaxis(t, 1, 3) for t in (q, k, v))
     return jnp.moveaxis(attention(q, k, v, implementation="xla"), 3, 1)
 
