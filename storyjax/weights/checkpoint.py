@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
+
 from storyjax.config import from_json
 from storyjax.diffusion.diffusers_format import sampler_from_diffusers
 from storyjax.diffusion.samplers import Sampler
@@ -98,16 +100,26 @@ class Checkpoint:
         return self.system.settings(self) if self.stored_settings is None else self.stored_settings
 
     def load(
-        self, *, dtype: Any = None, sharding: Sharding | None = None, allow_unused: Sequence[str] = ()
+        self,
+        *,
+        dtype: Any = None,
+        sharding: Sharding | None = None,
+        allow_unused: Sequence[str] = (),
+        exact: Sequence[str] = (),
     ) -> dict[str, Params]:
-        """Parameters of every part, as `Part.load`; `sharding` sees paths that begin with the part's name."""
+        """Parameters of every part, as `Part.load`; `sharding` sees paths that begin with the part's name.
+
+        exact: parts that are float32 whatever `dtype` says.
+        """
 
         def placed(name: str) -> Sharding | None:
             whole = sharding
             return None if whole is None else lambda path, shape: whole(f"{name}.{path}", shape)
 
         return {
-            name: part.load(dtype=dtype, sharding=placed(name), allow_unused=allow_unused)[0]
+            name: part.load(
+                dtype=np.float32 if name in exact else dtype, sharding=placed(name), allow_unused=allow_unused
+            )[0]
             for name, part in self.parts.items()
         }
 

@@ -155,6 +155,7 @@ class ContextualStoryPipeline:
     ) -> "ContextualStoryPipeline":
         """The pipeline of a checkpoint; its parameters go from the file straight to their place, in `dtype`.
 
+        The codec's are float32 whatever `dtype`. The UNet computes in the dtype of its parameters; noise, latents, guidance and sampler are float32.
         mesh: as for the constructor; without `sharding` each of its devices holds all parameters.
         """
         if mesh is not None and sharding is None:
@@ -177,7 +178,7 @@ class ContextualStoryPipeline:
             defaults=from_json(Defaults, settings["defaults"]),
         )
         motion = np.asarray(checkpoint.read("cumulative_motion.json"), np.float32).reshape(-1)
-        params = checkpoint.load(dtype=dtype, sharding=sharding, allow_unused=allow_unused)
+        params = checkpoint.load(dtype=dtype, sharding=sharding, allow_unused=allow_unused, exact=["vae"])
         return cls(config, params, load_tokenizer(checkpoint.tokenizers["tokenizer"]), motion, mesh)
 
     def save(

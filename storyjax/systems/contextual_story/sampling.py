@@ -231,11 +231,17 @@ class Drawing:
         given: clean latents (B, h, w, C) of frame 0, noise0 (B, 1, h, w, C) its start noise. opens (B,): which rows begin with
         frame 0, None for all.
         """
+        dtype = model.unet.conv_in.kernel[...].dtype
+        text = text.astype(dtype)
+
+        def run(x: jax.Array, times: jax.Array, *firsts: jax.Array) -> jax.Array:
+            return model(x.astype(dtype), times, text, motion, *firsts).astype(jnp.float32)
+
         if given is None:
-            return lambda x, t: model(x, t, text, motion)
+            return run
         if self.continues:
-            firsts = guidance.first_frame_batch(given[:, None], noise0, form)[:, 0]
-            return lambda x, t: model(x, t, text, motion, firsts)
+            firsts = guidance.first_frame_batch(given[:, None], noise0, form)[:, 0].astype(dtype)
+            return lambda x, t: run(x, t, firsts)
 
         # A visualization model trained with clean first frames: frame 0 stands still at timestep 0.
         is_first = (jnp.arange(text.shape[1]) == 0)[None, :, None, None, None]
@@ -248,6 +254,6 @@ class Drawing:
 
         def predict(x: jax.Array, t: jax.Array) -> jax.Array:
             times = jnp.where(sees[..., 0, 0, 0], 0, t)
-            return model(jnp.where(sees, clean.astype(x.dtype), x), times, text, motion)
+            return run(jnp.where(sees, clean.astype(x.dtype), x), times)
 
         return predict

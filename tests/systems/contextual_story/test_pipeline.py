@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import re
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from storyjax.data import TokensCutWarning
@@ -55,6 +58,33 @@ def test_a_story_becomes_a_picture_for_every_sentence(drawn):
 def test_the_same_seed_gives_the_same_pictures_and_another_others(visual, drawn):
     np.testing.assert_array_equal(draw(visual, seed=5), drawn)
     assert (draw(visual, seed=6) != drawn).mean() > 0.5
+
+
+def test_half_precision_weights_compute_in_half_precision_and_the_codec_exactly(visual, continuing):
+    def halved(tree):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), tree)
+
+    for pipeline in (visual, continuing):
+        params = halved({name: pipeline.params[name] for name in ("unet", "text_encoder")})
+        params["vae"] = pipeline.params["vae"]
+        half = ContextualStoryPipeline(pipeline.config, params, pipeline.tokenizer, pipeline.motion)
+        model = nnx.merge(half.networks.story, params["unet"])
+        shape = (1, 3 - half._drawing.continues, 4, 4, 4)
+        predict = half._drawing.conditioned(
+            model,
+            jnp.zeros((1, 3, tiny.TOKENS, 8)),
+            half.motion[None],
+            jnp.zeros((1, 4, 4, 4)),
+            jnp.zeros((1, 1, 4, 4, 4)),
+            "none",
+        )
+        traced = str(jax.make_jaxpr(predict)(jnp.zeros(shape), jnp.array(3)))
+        assert traced.count("= conv_general_dilated") > 10
+        assert not re.findall(r":f32\[[\d,]+\] = conv_general_dilated", traced)
+        if pipeline is visual:
+            exact, rounded = (draw(one, output_type="latent") for one in (visual, half))
+            assert rounded.dtype == np.float32
+            assert 1e-4 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.1
 
 
 def test_every_sentence_counts_in_every_picture(visual, drawn):
