@@ -14,6 +14,7 @@ from storyjax.diffusion.schedule import ScheduleConfig, add_noise, make_schedule
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.unet import UNet, UNetConfig
 from storyjax.nn.build import Params, abstract, bind, materialise
+from storyjax.nn.remat import Remat
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
 from storyjax.systems.contextual_story.objective import (
     Networks,
@@ -60,7 +61,7 @@ class Training:
         return step_side(setting, self.step(config), self.state(config), self.draw(batch), name)
 
 
-def story_training(full: bool, *, remat: bool = False) -> Training:
+def story_training(full: bool, *, remat: Remat = "none") -> Training:
     """ContextualStory on 256x256 frames: UNet and contextualizer trained; latents and captions cached, so the codec does not run
     and the text encoder reads the empty caption only."""
     config = story_config(full)
@@ -87,7 +88,7 @@ def _story_batch(config: ContextualStoryConfig, side: int, batch: int) -> Batch:
     }
 
 
-def sd21_training(full: bool, *, remat: bool = False) -> Training:
+def sd21_training(full: bool, *, remat: Remat = "none") -> Training:
     """The UNet of Stable Diffusion 2.1 on 512x512 pictures: noise predicted, latents and captions cached."""
     config = dataclasses.replace(sd21_config(full), remat=remat)
 

@@ -180,7 +180,7 @@ def train(
     Args:
         config: A Python file with get_config(), such as configs/contextual_story/cartoon.py.
         workdir: Checkpoints, learning curve and samples; the finished model is written to its folder "model".
-        set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=true`.
+        set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=blocks`.
         mesh: Devices along the axes data, fsdp, frame and tensor, such as data=2,fsdp=4; -1 takes the rest.
         distributed: On several machines: auto (TPU pod, Slurm, Open MPI), or HOST:PORT,COUNT,INDEX of this process.
     """

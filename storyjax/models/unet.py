@@ -20,6 +20,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.nn.blocks import Downsample, KeyTokens, ResnetBlock, SpatialTransformer, Upsample
 from storyjax.nn.embeddings import TimestepEmbedding, sinusoid
 from storyjax.nn.layers import Conv, GroupNorm
+from storyjax.nn.remat import Remat, with_remat
 from storyjax.parallel.layouts import lay_out
 
 
@@ -48,7 +49,7 @@ class UNetConfig:
     linear_projection: bool = (
         True  # how files spell the transformers' projections; Stable Diffusion 1: as 1x1 convolutions
     )
-    remat: bool = False  # recompute each residual and transformer block in the backward pass instead of storing it
+    remat: Remat = "none"  # what of each residual and transformer block is kept for the backward pass
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
@@ -178,7 +179,7 @@ class _Block(nnx.Module):
         return lay_out(x, "frames")
 
     def _run(self, module: nnx.Module, *args: Any) -> jax.Array:
-        return jax.checkpoint(lambda m, *a: m(*a))(module, *args) if self.remat else module(*args)
+        return with_remat(self.remat, lambda m, *a: m(*a))(module, *args)
 
 
 class UNet(nnx.Module):

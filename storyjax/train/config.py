@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from storyjax.errors import StoryjaxError
+from storyjax.nn.remat import Remat
 
 # Fields that may differ when a work directory is resumed: they do not change what an optimizer step computes, except
 # that `steps` is also the length of a cosine or linear schedule.
@@ -74,8 +75,9 @@ class TrainConfig:
     """Of the parameters and of the noise in the loss; the order of the data has its own."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Parameters are cast to this for the loss; masters, gradients, optimizer and averages stay float32."""
-    remat: bool = False
-    """Recompute activations in the backward pass. Read by the systems when they build the network, not by the loop."""
+    remat: Remat = "none"
+    """What of the activations is kept for the backward pass: all (none), products, or only the input of blocks (storyjax.nn.remat).
+    Read by the systems when they build the network, not by the loop."""
     log_every: int = 50
     save_every: int = 1000
     sample_every: int = 0

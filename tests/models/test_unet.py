@@ -4,6 +4,7 @@ The released presets' sizes are held in tests/weights/test_released_models.py, w
 """
 
 import dataclasses
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from flax import nnx
 from storyjax.errors import StoryjaxError
 from storyjax.models.unet import Place, Slots, UNet, UNetConfig
 from storyjax.nn.build import abstract, bind, flatten
+from storyjax.nn.remat import Remat
 from tests.tiny import UNET, network, quick_jit
 
 TWO_LEVELS = dataclasses.replace(UNET, block_out_channels=(8, 16), attention=(False, True), heads=(2, 4))
@@ -150,7 +152,7 @@ def test_bfloat16_parameters_give_bfloat16_outputs():
 
 def test_rematerialisation_changes_no_value_and_no_gradient():
     found = []
-    for remat in (False, True):
+    for remat in get_args(Remat):
         graphdef, params = network(maker(dataclasses.replace(UNET, remat=remat)))
 
         def loss(params, sample, timesteps, context, graphdef=graphdef):
@@ -158,9 +160,11 @@ def test_rematerialisation_changes_no_value_and_no_gradient():
 
         batch = (np.ones((2, 4, 4, 4), np.float32), np.array([3, 700]), np.ones((2, 3, 8), np.float32))
         kinds = {equation.primitive.name for equation in jax.make_jaxpr(loss)(params, *batch).jaxpr.eqns}
-        assert bool(kinds & {"checkpoint", "remat", "remat2"}) == remat
+        assert bool(kinds & {"checkpoint", "remat", "remat2"}) == (remat != "none")
         found.append(quick_jit(jax.value_and_grad(loss))(params, *batch))
-    (value, gradient), (again, remade) = found
-    np.testing.assert_allclose(again, value, rtol=1e-6)
-    for path, leaf in flatten(gradient).items():
-        np.testing.assert_allclose(flatten(remade)[path], leaf, rtol=1e-3, atol=1e-6, err_msg=path)
+    assert len(found) == 3
+    (value, gradient), *others = found
+    for again, remade in others:
+        np.testing.assert_allclose(again, value, rtol=1e-6)
+        for path, leaf in flatten(gradient).items():
+            np.testing.assert_allclose(flatten(remade)[path], leaf, rtol=1e-3, atol=1e-6, err_msg=path)

@@ -253,7 +253,8 @@ class ContextualStoryRun:
     def _task(self, pipeline: ContextualStoryPipeline, vae: Params) -> Task:
         """`pipeline` draws the samples, always the same one: it compiles its program once."""
         null_tokens = jnp.asarray(tokenize(pipeline.tokenizer, [""], self.text_encoder.positions)[0])
-        unet = dataclasses.replace(self.story.unet, remat=self.story.unet.remat or self.train.remat)
+        asked = self.story.unet.remat if self.train.remat == "none" else self.train.remat
+        unet = dataclasses.replace(self.story.unet, remat=asked)
         loss_fn = make_loss(
             Networks.build(dataclasses.replace(self.story, unet=unet), self.text_encoder),
             self.loss,

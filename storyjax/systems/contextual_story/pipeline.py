@@ -155,7 +155,8 @@ class ContextualStoryPipeline:
     ) -> "ContextualStoryPipeline":
         """The pipeline of a checkpoint; its parameters go from the file straight to their place, in `dtype`.
 
-        The codec's are float32 whatever `dtype`. The UNet computes in the dtype of its parameters; noise, latents, guidance and sampler are float32.
+        The codec's are float32 whatever `dtype`. The UNet computes in the dtype of its parameters; noise, latents, guidance and
+        sampler are float32.
         mesh: as for the constructor; without `sharding` each of its devices holds all parameters.
         """
         if mesh is not None and sharding is None:

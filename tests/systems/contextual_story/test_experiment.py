@@ -210,7 +210,7 @@ def test_a_continuation_without_contextualizer_recomputing_its_activations(whole
         "story.first_frame=conv2d",
         "story.contextualizer_layers=0",
         "loss.clean_first_frame=0",
-        "train.remat=true",
+        "train.remat=blocks",
     ]
     train(config, workdir, *changes, "train.steps=2", "train.save_every=2", "train.sample_every=2")
     assert sorted(curve(workdir / "story")) == [1, 2]

@@ -264,7 +264,7 @@ def test_every_caption_hears_of_every_other_and_of_no_other_story():
 @pytest.mark.parametrize("config", [VISUALIZATION, CONTINUATION])
 def test_rematerialised_training_in_bfloat16_traces_at_an_odd_size(config):
     unet = dataclasses.replace(
-        config.unet, block_out_channels=(8, 8, 8), attention=(True, False, True), heads=(2, 2, 2), remat=True
+        config.unet, block_out_channels=(8, 8, 8), attention=(True, False, True), heads=(2, 2, 2), remat="blocks"
     )
     graphdef, shapes = abstract(lambda rngs: ContextualStory(dataclasses.replace(config, unet=unet), rngs=rngs))
     half = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), shapes)
