@@ -1,12 +1,14 @@
 # storyjax: `make help` lists what can be done. Everything lives in .venv, which the first call makes.
 
 .DEFAULT_GOAL := help
-.PHONY: help story test parity parity-small lint format
+.PHONY: help story test test-all parity parity-small lint format
 .DELETE_ON_ERROR:
 
 STORY := examples/the_red_kite.yaml
 OUT := stories/the_red_kite
 ARGS :=
+# Processes that share the tests; each needs up to 5 GB of memory.
+WORKERS := 2
 # Tried in this order; `make story PYTHON=/somewhere/python3.12` takes that one.
 PYTHON := python3.11 python3
 BIN := .venv/bin
@@ -19,14 +21,17 @@ help:  ## this list
 story: $(READY)  ## draw the example story with the model that ships (STORY=file, OUT=folder)
 	@$(BIN)/storyjax generate $(STORY) --out $(OUT) --overwrite
 
-test: $(READY)  ## the whole test suite (ARGS="tests/story -k strip" for a part of it)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## the test suite (ARGS="tests/story -k strip" for a part of it; WORKERS=4 for as many processes)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-all: $(READY)  ## the test suite with what compiles for minutes: all meshes, all benchmarks at toy size
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "slow or not slow" $(ARGS)
 
 # The tests that hold storyjax against PyTorch skip themselves where it is not installed.
 PARITY_TESTS = $$(grep -rl --include='test_*.py' 'importorskip("torch")' tests)
 
 parity-small: $(PARITY)  ## storyjax against PyTorch, diffusers and transformers at toy sizes (minutes)
-	@OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(PARITY_TESTS) $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PARITY_TESTS) $(ARGS)
 
 parity: parity-small  ## the same, then every network at its released size, into docs/weights.md (hours, 24 GB of memory; continues)
 	@$(BIN)/python -m benchmarks.parity --full --write docs/weights.md

@@ -23,6 +23,15 @@ hypothesis.settings.register_profile("storyjax", deadline=None)
 hypothesis.settings.load_profile("storyjax")
 
 
+@pytest.fixture(autouse=True)
+def _same_numbers_in_any_order(request):
+    """A module's RANDOM begins anew with every test, so that a test does not depend on those before it."""
+    random = getattr(request.module, "RANDOM", None)
+    if random is not None:
+        start = vars(request.module).setdefault("_START_OF_RANDOM", random.bit_generator.state)
+        random.bit_generator.state = start
+
+
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory):
     """The folder of a tokenizer of a few words, which every tiny model reads with."""

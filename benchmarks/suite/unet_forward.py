@@ -71,8 +71,8 @@ def _torch_story(setting: Setting, latents: jax.Array, text: jax.Array, motion: 
     import torch
 
     model = torch_sides.network("contextual-story", setting)
-    sample = torch_sides.channels_first(torch_sides.tensor(latents))
-    captions, changes = torch_sides.tensor(text).flatten(0, 1), torch_sides.tensor(motion)
+    sample = torch_sides.channels_first(torch_sides.tensor(latents, setting.dtype))
+    captions, changes = torch_sides.tensor(text, setting.dtype).flatten(0, 1), torch_sides.tensor(motion)
     time = torch.tensor(TIME, device=sample.device)
     null, keep = captions.unflatten(0, text.shape[:2])[0], torch.zeros(len(latents), dtype=torch.bool)
     keep = keep.to(sample.device)

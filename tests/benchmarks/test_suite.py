@@ -32,9 +32,9 @@ def run(name: str, *, dtype: str = "float32", against: tuple[str, ...] = EAGER) 
         ("sd21_forward", "float32", "image"),
         ("sdxl_forward", "bfloat16", "image"),
         ("story_forward", "bfloat16", "story"),
-        ("story_train", "bfloat16", "story"),
-        ("sd21_train", "float32", "image"),
-        ("story_sample", "float32", "story"),
+        pytest.param("story_train", "bfloat16", "story", marks=pytest.mark.slow),
+        pytest.param("sd21_train", "float32", "image", marks=pytest.mark.slow),
+        pytest.param("story_sample", "float32", "story", marks=pytest.mark.slow),
         ("sdxl_sample", "float32", "image"),
     ],
 )
@@ -66,6 +66,7 @@ def test_neighbourhood_attention_is_measured_in_every_way_that_runs_here():
     assert ("PyTorch, collected and fused" in sides) == HAS_TORCH
 
 
+@pytest.mark.slow
 def test_recomputing_activations_is_counted_and_told():
     kept, products, blocks = run("memory", against=())
     assert kept.tflop < products.tflop < blocks.tflop
@@ -73,13 +74,14 @@ def test_recomputing_activations_is_counted_and_told():
     assert all(row.peak_bytes for row in (kept, products, blocks))
 
 
+@pytest.mark.slow
 def test_communication_is_shown_beside_arithmetic(tmp_path):
     """In a process of its own, which alone may still say how many devices a CPU has."""
     command = ["scaling", "--size", "tiny", "--against", "none", "--steps", "1", "--warmup", "0"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.run", *command, "--results", str(tmp_path)],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "true"},
         capture_output=True,
         text=True,
     )

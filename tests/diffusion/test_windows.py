@@ -84,7 +84,7 @@ def test_an_unknown_blend_gets_the_nearest():
         make_windows(9, 5, 3, blend="unifrom")  # type: ignore[arg-type]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10)
 @given(sizes(), st.integers(1, 3), st.integers(1, 8))
 def test_blending_what_was_gathered_gives_it_back(size, stories, multiple):
     rows = make_rows([windows_of(*size)] * stories, multiple)

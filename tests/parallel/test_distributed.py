@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from storyjax.errors import StoryjaxError
-from storyjax.parallel.distributed import Peers, start
+from storyjax.parallel.distributed import Peers
 from tests.parallel.devices import ROOT, environment
 
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
@@ -124,12 +125,15 @@ def test_a_text_that_names_no_processes_says_what_is_expected(text: str, words: 
         Peers.parse(text)
 
 
-def test_nothing_to_detect_is_an_error_that_says_how_to_name_the_processes(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith(("SLURM", "OMPI", "JAX_COORDINATOR", "TPU_", "KUBERNETES")):
-            monkeypatch.delenv(name)
-    with pytest.raises(StoryjaxError, match=r"nothing here says which processes train together.*HOST:PORT"):
-        start("auto", answer=1)
+def test_nothing_to_detect_is_an_error_that_says_how_to_name_the_processes():
+    clusters = ("SLURM", "OMPI", "JAX_COORDINATOR", "TPU_", "KUBERNETES")
+    alone = {name: value for name, value in environment(1).items() if not name.startswith(clusters)}
+    code = "from storyjax.parallel.distributed import start\nstart('auto', answer=1)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], env=alone, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ran.returncode != 0
+    assert re.search(r"StoryjaxError: nothing here says which processes train together.*HOST:PORT", ran.stderr)
 
 
 @pytest.mark.parametrize(("index", "missing"), [(0, "the other 1 processes"), (1, "'{address}'")])

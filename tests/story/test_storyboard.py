@@ -261,7 +261,7 @@ from tests.story.test_storyboard import IMAGES, OTHER, MANIFEST, STORY
 # Drawing does not touch the disk; small pictures make a hundred runs quick.
 storyboard.draw_strip = storyboard.draw_comic = lambda story, frames: Image.new("RGB", (8, 8))
 storyboard.render_page = lambda *arguments: "page"
-storyboard.write_gif = lambda path, *arguments: write_whole(path, b"gif") or path
+storyboard.write_gif = lambda path, *arguments, **settings: write_whole(path, b"gif") or path
 
 def run(folder, fatal):
     calls = 0

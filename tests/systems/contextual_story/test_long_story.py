@@ -227,6 +227,6 @@ def on_devices():
 
 
 @pytest.mark.parametrize("what", ["windows", "chain", "three frames"])
-def test_a_hundred_frames_on_eight_devices_are_those_of_one(on_devices, what):
+def test_long_stories_on_eight_devices_are_those_of_one(on_devices, what):
     assert on_devices["devices"] == 8
     assert on_devices[what] < 1e-4
