@@ -24,6 +24,7 @@ from storyjax.data.labels import Labels
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import Params, abstract, bind, flatten
 from storyjax.nn.layers import Conv, GroupNorm, Linear
+from storyjax.parallel.layouts import lay_out
 
 SHIPPED = Path(__file__).parent / "recognisers"
 COMPONENT = "recogniser"
@@ -141,7 +142,9 @@ class Recogniser:
 def _recognise(graphdef: nnx.GraphDef, params: Params, images: jax.Array) -> dict[str, jax.Array]:
     logits = bind(graphdef, params)(to_unit(images))
     labels = {kind: logits[kind].argmax(axis=-1) for kind in KINDS if kind != "characters"}
-    return {"characters": logits["characters"] > 0, **labels}
+    return {
+        name: lay_out(value, "everywhere") for name, value in {"characters": logits["characters"] > 0, **labels}.items()
+    }
 
 
 def to_unit(images: jax.Array) -> jax.Array:

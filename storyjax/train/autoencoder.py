@@ -25,6 +25,7 @@ from storyjax.data.config import DataConfig
 from storyjax.errors import StoryjaxError
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
 from storyjax.nn.build import Params, abstract, bind, materialise
+from storyjax.parallel.layouts import lay_out
 from storyjax.parallel.placement import Placement
 from storyjax.train.config import TrainConfig
 from storyjax.train.loop import TrainResult, train
@@ -66,7 +67,7 @@ def autoencoder_task(config: VAEConfig, weights: AutoencoderLoss, examples: np.n
     @jax.jit
     def redraw(params: Params, images: jax.Array) -> jax.Array:
         codec = bind(graphdef, params["vae"])
-        return to_bytes(codec.decode(codec.encode(to_unit(images))[0]))
+        return lay_out(to_bytes(codec.decode(codec.encode(to_unit(images))[0])), "everywhere")
 
     def sample(params: Params, folder: Path, step: int) -> None:
         assert examples is not None

@@ -112,6 +112,22 @@ def test_sigterm_to_one_process_saves_and_stops_all_at_the_same_step(tmp_path: P
     assert (tmp_path / "run" / "checkpoints" / str(first["step"])).is_dir()
 
 
+@pytest.mark.slow
+def test_samples_are_drawn_and_read_by_all_processes_together():
+    def drawn(peers: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "tests.parallel.draw_in_processes", peers, "fsdp=-1"]
+        return subprocess.Popen(
+            command, env=environment(1), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    address = f"127.0.0.1:{free_port()}"
+    (alone,) = finished([drawn("")])
+    for shared in finished([drawn(f"{address},2,{index}") for index in range(2)]):
+        np.testing.assert_allclose(shared.pop("frames"), alone["frames"], atol=0.05)  # of 255
+        np.testing.assert_allclose(shared.pop("redrawn"), alone["redrawn"], atol=0.05)
+        assert shared == {name: alone[name] for name in ("action", "place")}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

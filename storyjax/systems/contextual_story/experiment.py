@@ -262,7 +262,7 @@ class ContextualStoryRun:
             pipeline.config.vae.scaling_factor,
             continuation=self.story.first_frame == "conv2d",
         )
-        held_out = self.data.open("validation")
+        held_out, vae = self.data.open("validation"), jax.device_get(vae)  # on the host: any mesh takes it from there
 
         def sample(params: Params, folder: Path, step: int) -> None:
             pipeline.params = params | {"vae": vae}

@@ -28,6 +28,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes
 from storyjax.nn.build import Params, abstract, bind
+from storyjax.parallel.layouts import lay_out
 from storyjax.story.pictures import Picture, read_picture
 from storyjax.story.story import Story
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
@@ -409,9 +410,9 @@ class ContextualStoryPipeline:
         if given is not None:
             latents = jnp.concatenate([given[:, None], latents[:, latents.shape[1] - frames + 1 :]], axis=1)
         if not settings.decode:
-            return latents
+            return lay_out(latents, "everywhere")
         images = vae.decode((latents / config.vae.scaling_factor).reshape(-1, *latents.shape[2:]))
-        return to_bytes(images).reshape(stories, frames, *images.shape[1:])
+        return lay_out(to_bytes(images).reshape(stories, frames, *images.shape[1:]), "everywhere")
 
     def _predictor(
         self,
