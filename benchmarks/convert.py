@@ -33,19 +33,23 @@ from storyjax.weights.stream import Planned, write_safetensors
 from tests.weights.folders import STORY_UNET, diffusers_folder, original_shapes, values, write_json
 
 # Memory from /proc: what getrusage calls the largest began as the parent's.
-CONVERTER = """
-import json, sys
+MEASURED = """
+import json, sys, time
 import jax
+import numpy as np
 import storyjax
+from storyjax.weights.layouts import recognise
 
 def resident(which):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(which)) * 1024
 
 jax.devices()
-before = resident("VmRSS")
-done = storyjax.convert(sys.argv[1], sys.argv[2], progress=False)
-print(json.dumps({"inside": done.seconds, "memory": resident("VmHWM") - before}))
+before, began = resident("VmRSS"), time.perf_counter()
 """
+SAID = 'print(json.dumps({"inside": time.perf_counter() - began, "memory": resident("VmHWM") - before}))'
+CONVERTER = f"{MEASURED}storyjax.convert(sys.argv[1], sys.argv[2], progress=False)\n{SAID}"
+# The parameters of every network of the folder, as `storyjax.load` puts them into their places.
+LOADER = f"{MEASURED}jax.block_until_ready(recognise(sys.argv[1]).load(dtype=np.float32))\n{SAID}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +95,11 @@ def main(options: Options) -> list[Turn]:
     console.print(table)
     ratio = statistics.median(each.convert for each in turns) / statistics.median(each.copy for each in turns)
     console.print(f"converting takes {ratio:.2f} times as long as copying (medians)")
+    _settle(source, options.warm)
+    loaded = _measured(LOADER, source)
+    console.print(
+        f"loading: {loaded['inside']:.1f} s, at most {loaded['memory'] / nbytes:.2f} times the files in memory"
+    )
     return turns
 
 
@@ -125,11 +134,17 @@ def turn(source: Path, work: Path, warm: bool) -> Turn:
     copy = time.perf_counter() - began
     _settle(source, warm, copied, converted)
     began = time.perf_counter()
-    command = [sys.executable, "-c", CONVERTER, str(source), str(converted)]
-    done = subprocess.run(command, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE)
+    found = _measured(CONVERTER, source, converted)
     convert = time.perf_counter() - began
     _settle(source, warm, copied, converted)
-    return Turn(copy, convert, **json.loads(done.stdout))
+    return Turn(copy, convert, **found)
+
+
+def _measured(program: str, *arguments: Path) -> dict[str, Any]:
+    """What a program of its own says: seconds without its start, bytes above those it began with."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
 
 
 def _settle(source: Path, warm: bool, *results: Path) -> None:
