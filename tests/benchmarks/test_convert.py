@@ -19,11 +19,16 @@ def test_a_turn_copies_and_converts_and_leaves_the_source_alone(tmp_path, capsys
     assert "times the files in memory" in said
 
 
+def small_folder(folder):
+    folder.mkdir(parents=True)
+    (folder / "weights").write_bytes(b"1234")
+
+
 def test_the_source_is_made_once(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(benchmark, "turn", lambda *_: benchmark.Turn(1.0, 1.5, 1.2, 10))
     monkeypatch.setattr(benchmark, "_measured", lambda *_: {"inside": 1.0, "memory": 10})
-    monkeypatch.setattr(benchmark, "make_source", lambda folder, _: made.append(folder) or folder.mkdir(parents=True))
+    monkeypatch.setattr(benchmark, "make_source", lambda folder, _: made.append(folder) or small_folder(folder))
     for _ in range(2):
         benchmark.main(benchmark.Options(turns=1, small=True, work=tmp_path / "work"))
     assert made == [tmp_path / "work" / "small"]
