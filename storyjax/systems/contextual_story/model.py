@@ -60,6 +60,11 @@ class ContextualStory(nnx.Module):
         embedded = self.motion_embedding(waves)
         return embedded.reshape(-1, embedded.shape[-1])
 
+    @property
+    def dtype(self) -> Any:
+        """What it computes in where it is given that: the dtype of its parameters."""
+        return self.unet.conv_in.kernel[...].dtype
+
     def __call__(
         self,
         latents: jax.Array,

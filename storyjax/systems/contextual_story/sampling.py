@@ -231,7 +231,7 @@ class Drawing:
         given: clean latents (B, h, w, C) of frame 0, noise0 (B, 1, h, w, C) its start noise. opens (B,): which rows begin with
         frame 0, None for all.
         """
-        dtype = model.unet.conv_in.kernel[...].dtype
+        dtype = model.dtype
         text = text.astype(dtype)
 
         def run(x: jax.Array, times: jax.Array, *firsts: jax.Array) -> jax.Array:

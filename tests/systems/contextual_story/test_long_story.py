@@ -123,6 +123,7 @@ def test_a_sentence_counts_in_its_own_frame_and_the_frames_drawn_with_it(visual,
     assert np.abs(changed - seven)[0].max() < np.abs(changed - seven)[5].max()
 
 
+@pytest.mark.slow
 def test_long_stories_do_not_depend_on_the_batch_and_may_differ_in_length(visual, seven):
     noisy = {"sampler": dataclasses.replace(visual.config.defaults.sampler, eta=0.5)}
     alone = draw(visual, **noisy)
@@ -144,14 +145,22 @@ def test_every_setting_counts(visual, seven, change):
 # ---- from a picture, and as a chain ----
 
 
-def test_a_picture_opens_a_long_story(visual, continuing):
-    for pipeline in (visual, continuing):
-        for long in (LongStory(), CHAIN):
-            out = draw(pipeline, image=PICTURE, long=long, output_type="np")
-            assert out.shape == (7, 32, 32, 3)
-            np.testing.assert_array_equal(out[0], PICTURE)
-            darker = draw(pipeline, image=PICTURE // 3, long=long, output_type="np")
-            assert (darker[1:3] != out[1:3]).any(axis=(1, 2, 3)).all()
+@pytest.mark.parametrize(
+    ("kind", "long"),
+    [
+        ("visual", LongStory()),
+        ("continuing", CHAIN),
+        pytest.param("visual", CHAIN, marks=pytest.mark.slow),
+        pytest.param("continuing", LongStory(), marks=pytest.mark.slow),
+    ],
+)
+def test_a_picture_opens_a_long_story(request, kind, long):
+    pipeline = request.getfixturevalue(kind)
+    out = draw(pipeline, image=PICTURE, long=long, output_type="np")
+    assert out.shape == (7, 32, 32, 3)
+    np.testing.assert_array_equal(out[0], PICTURE)
+    darker = draw(pipeline, image=PICTURE // 3, long=long, output_type="np")
+    assert (darker[1:3] != out[1:3]).any(axis=(1, 2, 3)).all()
 
 
 def test_a_chain_begins_as_the_model_draws_and_goes_on_from_its_last_frame(visual):

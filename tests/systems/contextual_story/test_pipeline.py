@@ -178,6 +178,8 @@ def test_a_continuation_model_with_both_scales_and_frame_init(continuing):
 class Shown:
     """A network that only notes what it is shown."""
 
+    dtype = np.float32
+
     def __call__(self, latents, times, text, motion, first=None):
         self.latents, self.times, self.first = latents, times, first
         return latents
