@@ -25,7 +25,7 @@ from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
 
 RESULTS = Path(__file__).parent / "results"
-DEVICES_OF_A_CPU = 8  # for the benchmark "scaling" where there are no others
+DEVICES_OF_A_CPU = 8  # for the benchmarks of several devices, where there are no others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,10 @@ class Options:
 
 
 def main(options: Options) -> None:
-    if options.name == "scaling":  # before JAX looks for devices; without effect where there are better ones
+    if options.name in (
+        "scaling",
+        "communication",
+    ):  # before JAX looks for devices; without effect where there are better ones
         jax.config.update("jax_num_cpu_devices", DEVICES_OF_A_CPU)
     if options.against != "none":  # two frameworks share the memory of one device
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

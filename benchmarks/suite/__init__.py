@@ -5,6 +5,7 @@ from collections.abc import Callable
 from benchmarks.measure import Row, Setting
 from benchmarks.suite import (
     attention,
+    communication,
     memory,
     scaling,
     sd21_train,
@@ -27,4 +28,5 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "story_attention": story_attention.run,
     "memory": memory.run,
     "scaling": scaling.run,
+    "communication": communication.run,
 }

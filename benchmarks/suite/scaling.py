@@ -80,7 +80,7 @@ def expected(setting: Setting, training: Training, placement: Placement) -> dict
 
 
 def _read(path: str, leaf: jax.ShapeDtypeStruct) -> int:
-    """Numbers of a leaf that have a gradient: of the contextualizer's positions those of a caption's tokens alone."""
+    """Numbers of a leaf that a step reads: of the contextualizer's positions those of a caption's tokens alone."""
     rows = leaf.shape[-2] if path.endswith("pos_embed") else 0
     return leaf.size * TOKENS // rows if rows > TOKENS else leaf.size
 
@@ -88,7 +88,7 @@ def _read(path: str, leaf: jax.ShapeDtypeStruct) -> int:
 def _cut(params: Params, placement: Placement) -> int:
     """Numbers in the leaves that FSDP cuts."""
     leaves = flatten(params).items()
-    return sum(leaf.size for path, leaf in leaves if "fsdp" in spec_for(path, leaf.shape, placement.mesh))
+    return sum(_read(path, leaf) for path, leaf in leaves if "fsdp" in spec_for(path, leaf.shape, placement.mesh))
 
 
 def said(talk: Talk, arithmetic: dict[str, int]) -> tuple[str, ...]:
