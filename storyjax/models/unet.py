@@ -265,7 +265,7 @@ class UNet(nnx.Module):
                 x = block.layer(j, jnp.concatenate([x, skips.pop()], axis=-1), temb, context, slot_context)
             if block.upsample is not None:
                 x = block.upsample(x, skips[-1].shape[1:3])
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        return self.conv_out(self.conv_norm_out.silu(x))
 
     def _added(self, pooled_text: jax.Array | None, time_ids: jax.Array | None) -> jax.Array | None:
         """The embedding (N, E) of pooled text and sizes, or None for a network that has none."""

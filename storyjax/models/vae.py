@@ -109,7 +109,7 @@ class Encoder(nnx.Module):
         x = self.conv_in(x)
         for block in self.down_blocks:
             x = block(x)
-        return self.conv_out(jax.nn.silu(self.conv_norm_out(self.mid_block(x))))
+        return self.conv_out(self.conv_norm_out.silu(self.mid_block(x)))
 
 
 class Decoder(nnx.Module):
@@ -139,7 +139,7 @@ class Decoder(nnx.Module):
         x = self.mid_block(self.conv_in(latents))
         for block in self.up_blocks:
             x = block(x)
-        x = self.conv_out(jax.nn.silu(self.conv_norm_out(x)))
+        x = self.conv_out(self.conv_norm_out.silu(x))
         return einops.rearrange(x, "n h w (p q c) -> n (h p) (w q) c", p=self.patch, q=self.patch)
 
 

@@ -30,10 +30,10 @@ class ResnetBlock(nnx.Module):
         self.conv_shortcut = Conv(inputs, outputs, 1, rngs=rngs) if inputs != outputs else None
 
     def __call__(self, x: jax.Array, temb: jax.Array | None = None) -> jax.Array:
-        h = self.conv1(jax.nn.silu(self.norm1(x)))
+        h = self.conv1(self.norm1.silu(x))
         if self.time_emb_proj is not None and temb is not None:
             h = h + self.time_emb_proj(jax.nn.silu(temb))[:, None, None]
-        h = self.conv2(jax.nn.silu(self.norm2(h)))
+        h = self.conv2(self.norm2.silu(h))
         return h + (x if self.conv_shortcut is None else self.conv_shortcut(x))
 
 

@@ -55,8 +55,8 @@ class TemporalConvBlock(nnx.Module):
         self.alpha = nnx.Param(jnp.full(1, alpha))
 
     def __call__(self, x: jax.Array, story: StoryContext) -> jax.Array:
-        h = self.conv1(jax.nn.silu(self.norm1(stories(x, story.frames))))
-        h = self.conv2(jax.nn.silu(self.norm2(h)))
+        h = self.conv1(self.norm1.silu(stories(x, story.frames)))
+        h = self.conv2(self.norm2.silu(h))
         return x + (1 - clip_alpha(self.alpha[...])) * h.reshape(x.shape)
 
 
