@@ -62,7 +62,7 @@ def _gcs():
 
 @pytest.fixture
 def gcs(_gcs, tmp_path, monkeypatch):
-    """A storage with one empty bucket, "bucket", and a cache folder of its own; clients remember its port, so it is always the same."""
+    """A storage with one empty bucket, "bucket", and a cache folder. It is always the same: clients remember its port."""
     _gcs.objects.clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return _gcs

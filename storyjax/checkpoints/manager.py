@@ -2,8 +2,9 @@
 
 `<folder>/<step>/` holds one item per part of the state (`params`, `frozen`, `ema`, `train`), so that weights can be read
 without the optimizer, and `info` (JSON). Work goes to a temporary folder that is renamed when it is complete. A folder that
-is not complete all the same (copied in half, a file lost) is moved to `<folder>-broken/`, never deleted, never resumed from. In a bucket,
-which cannot rename, orbax writes in place and marks what is complete; what has no mark was never more than a temporary folder.
+is not complete all the same (copied in half, a file lost) is moved to `<folder>-broken/`, never deleted, never resumed from.
+In a bucket, which cannot rename, orbax writes in place and marks what is complete; a step without the mark is such a temporary
+folder.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import jax
 import orbax.checkpoint as ocp
 
-from storyjax.checkpoints.paths import AnyPath, PathLike, at, is_local, move_folder
+from storyjax.checkpoints.paths import AnyPath, PathLike, absolute, is_local, move_folder
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import flatten, unflatten
 from storyjax.parallel.processes import speaks, wait_for_all
@@ -34,7 +35,7 @@ class Checkpoints:
     """Saves and restores the state of one run in one folder; use as a context manager, or call `close`."""
 
     def __init__(self, folder: PathLike, keep_last: int = 2):
-        self.folder = at(folder).absolute()
+        self.folder = absolute(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: int | None = None
         for step in _numbered(self.folder) if speaks() else ():
@@ -138,9 +139,10 @@ class Checkpoints:
             full = "No space left" in str(error) or "ENOSPC" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             cause = "the disk is full" if full else reason
             steps = ", ".join(f"step {step}" for step in self.steps()) or "none"
+            remedy = "Make room or mend the disk" if is_local(self.folder) else "See to the bucket and the credentials"
             raise StoryjaxError(
                 f"saving step {self._pending} to '{self.folder}' failed: {cause}; complete checkpoints: {steps}. "
-                "Make room or mend the disk, then start the same command again"
+                f"{remedy}, then start the same command again"
             ) from error
 
     def close(self) -> None:
@@ -170,7 +172,7 @@ def load_params(
     `which`: the moving averages or the raw weights, each completed with the frozen leaves. `step`: None takes the last
     complete checkpoint. Nothing in the folder is changed, so it may be read while a training writes to it.
     """
-    folder = at(workdir).absolute() / FOLDER
+    folder = absolute(workdir) / FOLDER
     steps = [number for number in _numbered(folder) if _finished(folder / str(number))]
     if not steps:
         raise StoryjaxError(f"no complete checkpoint under '{folder}'; expected the work directory of a training run")

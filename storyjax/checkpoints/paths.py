@@ -43,6 +43,11 @@ def at(place: PathLike) -> AnyPath:
     return epath.Path(text)
 
 
+def absolute(place: PathLike) -> AnyPath:
+    """From the root of the file system; an address is as it is (pathlib would put the working directory before it)."""
+    return epath.Path(Path(place).absolute()) if is_local(place) else at(place)
+
+
 def is_local(place: PathLike) -> bool:
     """Whether it lies on a disk of this machine (or one that is mounted here)."""
     return not _address(place).startswith(GS)
@@ -139,7 +144,7 @@ def storage_errors_told(place: PathLike) -> Iterator[None]:
     except Exception as error:
         if is_local(place) or not _of_storage(error):
             raise
-        reason = (str(error) or repr(error)).splitlines()[0]
+        reason = " ".join((str(error) or repr(error)).split())[:400]
         raise StoryjaxError(
             f"'{os.fspath(place)}' cannot be read or written ({type(error).__name__}: {reason}); what is complete there is "
             "intact. Expected a bucket that exists and credentials that may read and write it (`gcloud auth "

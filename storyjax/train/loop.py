@@ -79,8 +79,9 @@ def train(
 ) -> TrainResult:
     """Train until `config.steps`, or until SIGTERM or Ctrl-C, which save at the next step border.
 
-    `workdir` (a folder, or gs://bucket/folder) alone is enough to continue: it holds `config.json`, `checkpoints/`, `metrics.jsonl` and `samples/`. Where the
-    parameters come from, in this order: the last checkpoint there, `init_params` (whole tree), `task.init`.
+    `workdir` (a folder, or gs://bucket/folder) alone is enough to continue: it holds `config.json`, `checkpoints/`,
+    `metrics.jsonl` and `samples/`. Where the parameters come from, in this order: the last checkpoint there, `init_params`
+    (whole tree), `task.init`.
     `config_json`: the whole configuration of the system; a work directory of another one is refused, except for fields
     that cannot change a step (`config.FREE_FIELDS`) and dotted paths that a regular expression in `free` matches.
     `placement`: the mesh (default: all devices side by side over the stories); `batches` gives the rows of the batch that

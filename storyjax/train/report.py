@@ -6,7 +6,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ class Boards:
         here = None if is_local(folder) else tempfile.TemporaryDirectory()
         return cls(SummaryWriter(here.name if here else str(folder)), folder, here)
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers of one step."""
         self._writer.write_scalars(step, values)
         if self._here and time.monotonic() - self._copied > self.EVERY:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from storyjax.checkpoints import paths
-from storyjax.checkpoints.paths import append_line, at, check_storage, is_local, kept_here, local, move_folder
+from storyjax.checkpoints.paths import absolute, append_line, at, check_storage, is_local, kept_here, local, move_folder
 from storyjax.cli import main
 from storyjax.errors import StoryjaxError
 
@@ -59,6 +59,13 @@ def test_a_local_folder_is_moved_with_what_is_in_it(tmp_path: Path):
     move_folder(tmp_path / "a", tmp_path / "d")
     assert not (tmp_path / "a").exists()
     assert (tmp_path / "d" / "b" / "c").read_text() == "text"
+
+
+def test_addresses_are_absolute(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(paths, "_prepare", lambda address: None)
+    assert str(absolute("gs://bucket/run")) == "gs://bucket/run"
+    assert absolute("run") == tmp_path / "run"
 
 
 def test_what_must_lie_on_a_disk_is_in_the_work_directory_or_in_the_cache(tmp_path: Path, monkeypatch):

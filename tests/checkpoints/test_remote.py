@@ -88,7 +88,7 @@ def test_a_model_is_loaded_from_its_address(gcs, tokenizer):
 def test_no_such_folder_and_no_such_bucket_are_one_line(gcs):
     with pytest.raises(StoryjaxError, match="there is no folder 'gs://bucket/none'"):
         storyjax.load("gs://bucket/none")
-    with pytest.raises(StoryjaxError, match="there is no bucket 'buckle' .'gs://buckle/run'.; make it first") as caught:
+    with pytest.raises(StoryjaxError, match=r"there is no bucket .buckle. .*; make it first") as caught:
         check_storage("gs://buckle/run")
     assert "\n" not in str(caught.value)
 
