@@ -34,8 +34,8 @@ def load(
     allow_unused: Sequence[str] = (),
     mesh: Any = None,
 ) -> Any:
-    """The pipeline of a model: one that ships ("cartoon"), a folder (ours or diffusers'), a single Stable Diffusion file, or a
-    Hugging Face Hub name ("org/name").
+    """The pipeline of a model: one that ships ("cartoon"), a folder (ours or diffusers'), a single Stable Diffusion file, a
+    Hugging Face Hub name ("org/name"), or a folder in a bucket ("gs://bucket/model").
 
     dtype: of the parameters, "float32", "bfloat16" or "float16". sharding: (dotted path, shape) -> jax.sharding.Sharding; each
     parameter is created once, in its dtype, where it says. mesh: devices that share the work of drawing a story, a
@@ -77,10 +77,16 @@ def _mesh_of(mesh: Any) -> Any:
 
 
 def model_folder(model: str | Path, *, variant: str | None = None, revision: str | None = None) -> Path:
-    """Where a model lies: a path as it is, a shipped model's name as its folder, a hub name as what was downloaded of it.
+    """Where a model lies: a path as it is, a shipped model's name as its folder, a hub name or a gs:// address as what
+    was downloaded of it.
 
     A folder of a shipped model's name that holds no model is not meant.
     """
+    from storyjax.checkpoints.paths import is_local
+    from storyjax.checkpoints.remote import fetched
+
+    if not is_local(model):
+        return fetched(model)
     path = Path(model)
     shipped = sorted(folder.name for folder in SHIPPED.iterdir() if folder.is_dir()) if SHIPPED.is_dir() else []
     if str(model) in shipped and not (path / "model_index.json").is_file():
@@ -312,11 +318,13 @@ def evaluate_model(
 
     import numpy as np
 
+    from storyjax.checkpoints.paths import local
     from storyjax.data import open_source
     from storyjax.evals.recogniser import load_recogniser
     from storyjax.evals.story_evaluator import StoryEvaluator
     from storyjax.weights.layouts import recognise
 
+    place = None if workdir is None else local(workdir, "the work directory of an evaluation")
     _require_stories(model)
     pipeline, folder = load(model), model_folder(model)
     config, digest = pipeline.config, _weights_hash(recognise(folder))
@@ -335,7 +343,7 @@ def evaluate_model(
         return np.stack(pipeline(told, seed=seeds, output_type="np", **settings).images)
 
     evaluator = StoryEvaluator(source, load_recogniser(recogniser), stories=stories, batch_size=batch_size, seed=seed)
-    place = Path(workdir) if workdir else Path("runs") / "evaluate" / f"{folder.name}-{digest[:8]}"
+    place = place or Path("runs") / "evaluate" / f"{folder.name}-{digest[:8]}"
     evaluation = evaluator.run(generate, place, model_hash=digest, settings=settings, progress=progress)
     evaluation.print()
     if out is not None:

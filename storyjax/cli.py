@@ -170,7 +170,7 @@ def train(
     config: Positional[Path],
     /,
     *,
-    workdir: Path,
+    workdir: str,
     set: tuple[str, ...] = (),
     mesh: str = "data=-1",
     distributed: str = "",
@@ -179,7 +179,7 @@ def train(
 
     Args:
         config: A Python file with get_config(), such as configs/contextual_story/cartoon.py.
-        workdir: Checkpoints, learning curve and samples; the finished model is written to its folder "model".
+        workdir: A folder, or gs://bucket/folder, for checkpoints, learning curve, samples, and the finished model ("model").
         set: Changes to the configuration, such as `--set train.steps=1000 story.unet.remat=blocks`.
         mesh: Devices along the axes data, fsdp, frame and tensor, such as data=2,fsdp=4; -1 takes the rest.
         distributed: On several machines: auto (TPU pod, Slurm, Open MPI), or HOST:PORT,COUNT,INDEX of this process.
@@ -205,7 +205,7 @@ def evaluate(
     guidance: float | None = None,
     seed: int = 0,
     batch_size: int = 8,
-    workdir: Path | None = None,
+    workdir: str | None = None,
     out: Path | None = None,
 ) -> None:
     """Score drawn stories of a held-out split, beside real frames and shuffled sentences.

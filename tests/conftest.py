@@ -4,6 +4,7 @@ The environment says so, and before anything imports JAX: the processes that tes
 (JAX_COMPILATION_CACHE_DIR) is left to the caller; it makes the next run faster.
 """
 
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -47,6 +48,24 @@ def quick_compiles():
 
     with tiny.quick_compiles():
         yield
+
+
+@pytest.fixture(scope="session")
+def _gcs():
+    if importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("gcsfs is not installed (the extra [gcs])")
+    from tests.fake_gcs import serving
+
+    with serving("bucket") as storage:
+        yield storage
+
+
+@pytest.fixture
+def gcs(_gcs, tmp_path, monkeypatch):
+    """A storage with one empty bucket, "bucket", and a cache folder. It is always the same: clients remember its port."""
+    _gcs.objects.clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return _gcs
 
 
 def pytest_unconfigure() -> None:

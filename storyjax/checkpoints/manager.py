@@ -3,6 +3,8 @@
 `<folder>/<step>/` holds one item per part of the state (`params`, `frozen`, `ema`, `train`), so that weights can be read
 without the optimizer, and `info` (JSON). Work goes to a temporary folder that is renamed when it is complete. A folder that
 is not complete all the same (copied in half, a file lost) is moved to `<folder>-broken/`, never deleted, never resumed from.
+In a bucket, which cannot rename, orbax writes in place and marks what is complete; a step without the mark is such a temporary
+folder.
 """
 
 import itertools
@@ -11,12 +13,12 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 
+from storyjax.checkpoints.paths import AnyPath, PathLike, absolute, is_local, move_folder
 from storyjax.errors import StoryjaxError
 from storyjax.nn.build import flatten, unflatten
 from storyjax.parallel.processes import speaks, wait_for_all
@@ -26,17 +28,18 @@ log = logging.getLogger("storyjax")
 
 FOLDER = "checkpoints"  # in a work directory
 PARTS = ("params", "frozen", "ema", "train")
+DONE = "commit_success.txt"
 
 
 class Checkpoints:
     """Saves and restores the state of one run in one folder; use as a context manager, or call `close`."""
 
-    def __init__(self, folder: str | Path, keep_last: int = 2):
-        self.folder = Path(folder).absolute()
+    def __init__(self, folder: PathLike, keep_last: int = 2):
+        self.folder = absolute(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._pending: int | None = None
         for step in _numbered(self.folder) if speaks() else ():
-            if not _finished(self.folder / str(step)):
+            if not _unmarked(self.folder / str(step)) and not _finished(self.folder / str(step)):
                 self._set_aside(step, "it is not complete")
         wait_for_all(f"only complete checkpoints in {self.folder}")
         self._manager = ocp.CheckpointManager(
@@ -113,13 +116,13 @@ class Checkpoints:
 
     def _set_aside(self, step: int, reason: str) -> None:
         place = self.folder.with_name(f"{self.folder.name}-broken")
-        place.mkdir(exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         target = place / str(step)
         for number in itertools.count(1):
             if not target.exists():
                 break
             target = place / f"{step}-{number}"
-        (self.folder / str(step)).rename(target)
+        move_folder(self.folder / str(step), target)
         log.warning("checkpoint of step %d moved to '%s': %s", step, target, reason)
 
     @contextmanager
@@ -131,14 +134,15 @@ class Checkpoints:
             raise
         except Exception as error:  # OSError, or tensorstore's ValueError with the same text
             reason = (str(error) or repr(error)).splitlines()[0]
-            for left in self.folder.glob("*.orbax-checkpoint-tmp") if speaks() else ():
+            for left in self.folder.glob("*.orbax-checkpoint-tmp") if speaks() and is_local(self.folder) else ():
                 shutil.rmtree(left, ignore_errors=True)  # gives the room back; it could never be read
             full = "No space left" in str(error) or "ENOSPC" in str(error) or "RESOURCE_EXHAUSTED" in str(error)
             cause = "the disk is full" if full else reason
             steps = ", ".join(f"step {step}" for step in self.steps()) or "none"
+            remedy = "Make room or mend the disk" if is_local(self.folder) else "See to the bucket and the credentials"
             raise StoryjaxError(
                 f"saving step {self._pending} to '{self.folder}' failed: {cause}; complete checkpoints: {steps}. "
-                "Make room or mend the disk, then start the same command again"
+                f"{remedy}, then start the same command again"
             ) from error
 
     def close(self) -> None:
@@ -161,14 +165,14 @@ class Checkpoints:
 
 
 def load_params(
-    workdir: str | Path, which: Literal["ema", "raw"] = "ema", step: int | None = None
+    workdir: PathLike, which: Literal["ema", "raw"] = "ema", step: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(parameters, info) out of a training run's work directory, without the optimizer.
 
     `which`: the moving averages or the raw weights, each completed with the frozen leaves. `step`: None takes the last
     complete checkpoint. Nothing in the folder is changed, so it may be read while a training writes to it.
     """
-    folder = Path(workdir).absolute() / FOLDER
+    folder = absolute(workdir) / FOLDER
     steps = [number for number in _numbered(folder) if _finished(folder / str(number))]
     if not steps:
         raise StoryjaxError(f"no complete checkpoint under '{folder}'; expected the work directory of a training run")
@@ -200,12 +204,20 @@ def _here(tree: Any) -> Any:
     return jax.tree.map(one, tree)
 
 
-def _numbered(folder: Path) -> list[int]:
-    return sorted(int(entry.name) for entry in folder.glob("*") if entry.name.isdigit() and entry.is_dir())
+def _numbered(folder: AnyPath) -> list[int]:
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted(int(entry.name) for entry in entries if entry.name.isdigit() and entry.is_dir())
 
 
-def _finished(folder: Path) -> bool:
+def _unmarked(folder: AnyPath) -> bool:
+    """Whether it is being written in a bucket, or its write was interrupted: orbax then removes it at the next start."""
+    return not is_local(folder) and not (folder / DONE).is_file()
+
+
+def _finished(folder: AnyPath) -> bool:
     """Orbax writes these marks last; a folder without them was never complete, or lost files later."""
+    if _unmarked(folder):
+        return False
     parts = [part for part in folder.iterdir() if part.is_dir()]
     marked = (folder / "_CHECKPOINT_METADATA").is_file() and (folder / "info" / "metadata").is_file()
-    return marked and all((part / "commit_success.txt").is_file() for part in parts)
+    return marked and all((part / DONE).is_file() for part in parts)

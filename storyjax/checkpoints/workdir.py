@@ -5,22 +5,22 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from storyjax.checkpoints.paths import PathLike, at, is_local, write_whole
 from storyjax.errors import StoryjaxError
 
 _ABSENT = "(absent)"
 
 
-def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = (), *, write: bool = True) -> None:
+def claim(workdir: PathLike, config: dict[str, Any], free: Sequence[str] = (), *, write: bool = True) -> None:
     """Write `config.json` into the work directory, or compare with the one that is there.
 
     `free`: regular expressions that must match the whole dotted path of a field which may change between runs. Other
     differences are an error that names the fields. The file always holds the newest accepted configuration; without `write`
     (all processes of a run but one) it is only compared.
     """
-    workdir = Path(workdir)
+    workdir = at(workdir)
     path = workdir / "config.json"
     if path.is_file():
         try:
@@ -41,15 +41,21 @@ def claim(workdir: str | Path, config: dict[str, Any], free: Sequence[str] = (),
     if not write:
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    write_beside(path, json.dumps(config, indent=2) + "\n")
+    write_whole(path, json.dumps(config, indent=2) + "\n")
 
 
 @contextmanager
-def locked(workdir: str | Path) -> Iterator[None]:
-    """Keep a second training out of the work directory; the system frees the lock when the process ends, however it ends."""
-    workdir = Path(workdir)
+def locked(workdir: PathLike) -> Iterator[None]:
+    """Keep a second training out of the work directory; the system frees the lock when the process ends, however it ends.
+
+    A bucket has nothing that frees a lock when a process is killed, so a work directory there has none.
+    """
+    if not is_local(workdir):
+        yield
+        return
+    workdir = at(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("a") as file:
+    with open(workdir / ".lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -64,13 +70,6 @@ def differences(stored: dict[str, Any], config: dict[str, Any]) -> list[tuple[st
     old, new = _leaves(stored), _leaves(config)
     names = [name for name in {**old, **new} if old.get(name, _ABSENT) != new.get(name, _ABSENT)]
     return [(name, f"{name}: there {old.get(name, _ABSENT)!r}, here {new.get(name, _ABSENT)!r}") for name in names]
-
-
-def write_beside(path: Path, text: str) -> None:
-    """Replace a text file in one step: a reader, or a killed writer, finds the old text or the new one."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(text)
-    beside.replace(path)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from storyjax.checkpoints.workdir import differences, write_beside
+from storyjax.checkpoints.paths import write_whole
+from storyjax.checkpoints.workdir import differences
 from storyjax.data.labels import Labels
 from storyjax.errors import StoryjaxError
 from storyjax.evals.recogniser import KINDS, Reading
@@ -56,7 +57,7 @@ class StoryLog:
             self._load()
         # A line that a killed run left half-written is gone after this.
         lines = [{"about": about}, *({"story": i} | story for i, story in self._stories.items())]
-        write_beside(self._file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        write_whole(self._file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def has(self, stories: range) -> bool:
         return all(story in self._stories for story in stories)
@@ -77,7 +78,7 @@ class StoryLog:
     def finish(self, result: dict[str, Any]) -> None:
         """Write the outcome beside the lines."""
         if self._folder is not None:
-            write_beside(self._folder / RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+            write_whole(self._folder / RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
     def _load(self) -> None:
         whole = self._file.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut off

@@ -19,6 +19,8 @@ from PIL import Image
 
 from storyjax.checkpoints.folder import save_folder
 from storyjax.checkpoints.manager import load_params
+from storyjax.checkpoints.paths import AnyPath, PathLike, at
+from storyjax.checkpoints.remote import published
 from storyjax.config import to_json
 from storyjax.data import BatchSpec, StorySource, make_batches
 from storyjax.data.config import DataConfig
@@ -97,7 +99,7 @@ class AutoencoderRun:
                 f"pictures of {self.data.size} pixels (data.size) do not divide into the codec's blocks of {self.vae.factor}"
             )
 
-    def start(self, workdir: Path, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
+    def start(self, workdir: PathLike, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
         placement = placement or Placement.of()
         source = self.data.open(self.data.train_split)
@@ -121,19 +123,20 @@ class AutoencoderRun:
         return result
 
 
-def export_autoencoder(config: VAEConfig, workdir: Path, source: StorySource, stories: int = 200) -> Path:
+def export_autoencoder(config: VAEConfig, workdir: PathLike, source: StorySource, stories: int = 200) -> AnyPath:
     """The averaged weights as a model folder, with the scaling factor 1/std of the latents of `stories` stories."""
     params, _ = load_params(workdir)
     graphdef, _ = abstract(lambda rngs: AutoencoderKL(config, rngs=rngs))
     encode = jax.jit(lambda params, images: bind(graphdef, params["vae"]).encode(to_unit(images))[0])
     latents = np.concatenate([encode(params, source.images(i)) for i in range(min(stories, len(source)))])
     scaled = dataclasses.replace(config, scaling_factor=round(1 / float(latents.std()), 5))
-    folder = Path(workdir) / "model"
-    save_folder(
-        folder,
-        {"vae": (to_json(scaled), params["vae"])},
-        index={"system": "autoencoder"},
-        dtype="float32",
-        overwrite=True,
-    )
+    folder = at(workdir) / "model"
+    with published(folder) as here:
+        save_folder(
+            here,
+            {"vae": (to_json(scaled), params["vae"])},
+            index={"system": "autoencoder"},
+            dtype="float32",
+            overwrite=True,
+        )
     return folder

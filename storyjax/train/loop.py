@@ -9,13 +9,13 @@ import math
 import re
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from storyjax.checkpoints.manager import FOLDER, Checkpoints
+from storyjax.checkpoints.paths import AnyPath, PathLike, at, check_storage, storage_errors_told
 from storyjax.checkpoints.workdir import claim, locked
 from storyjax.config import to_json
 from storyjax.errors import StoryjaxError
@@ -62,14 +62,14 @@ class TrainResult:
     examples_seen: int
     stopped_by: str | None
     metrics: dict[str, float]
-    workdir: Path
+    workdir: AnyPath
 
 
 def train(
     task: Task,
     config: TrainConfig,
     batches: Batches,
-    workdir: str | Path,
+    workdir: PathLike,
     *,
     config_json: dict[str, Any],
     init_params: Params | None = None,
@@ -79,8 +79,9 @@ def train(
 ) -> TrainResult:
     """Train until `config.steps`, or until SIGTERM or Ctrl-C, which save at the next step border.
 
-    `workdir` alone is enough to continue: it holds `config.json`, `checkpoints/`, `metrics.jsonl` and `samples/`. Where the
-    parameters come from, in this order: the last checkpoint there, `init_params` (whole tree), `task.init`.
+    `workdir` (a folder, or gs://bucket/folder) alone is enough to continue: it holds `config.json`, `checkpoints/`,
+    `metrics.jsonl` and `samples/`. Where the parameters come from, in this order: the last checkpoint there, `init_params`
+    (whole tree), `task.init`.
     `config_json`: the whole configuration of the system; a work directory of another one is refused, except for fields
     that cannot change a step (`config.FREE_FIELDS`) and dotted paths that a regular expression in `free` matches.
     `placement`: the mesh (default: all devices side by side over the stories); `batches` gives the rows of the batch that
@@ -91,9 +92,11 @@ def train(
     """
     with contextlib.ExitStack() as stack:
         # ================= configuration and mesh =================
-        workdir, placement = Path(workdir), placement or Placement.of()
+        workdir, placement = at(workdir), placement or Placement.of()
         check_batch(placement.mesh, config.batch_size, config.accumulation)
+        check_storage(workdir)
         stack.enter_context(lost_processes_told(workdir))
+        stack.enter_context(storage_errors_told(workdir))
         stack.enter_context(_disk_errors(workdir))
         whole, free_fields = _whole_config(config_json, config)
         if speaks():
@@ -223,7 +226,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _disk_errors(workdir: Path) -> Iterator[None]:
+def _disk_errors(workdir: AnyPath) -> Iterator[None]:
     """A full disk met outside the checkpoints (learning curve, sample pictures) as one sentence."""
     try:
         yield

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
-from pathlib import Path
 
 import jax
 
 from storyjax.checkpoints.manager import load_params
+from storyjax.checkpoints.paths import PathLike, at
+from storyjax.checkpoints.remote import published
 from storyjax.config import to_json
 from storyjax.data.batch import BatchSpec
 from storyjax.data.config import DataConfig
@@ -33,7 +34,7 @@ class RecogniserRun:
     """Its labels and its image size are those of the data."""
     train: TrainConfig = TrainConfig()
 
-    def start(self, workdir: str | Path, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
+    def start(self, workdir: PathLike, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
         placement = placement or Placement.of()
         source, held_out = self.data.open("train"), self.data.open("validation")
@@ -53,7 +54,8 @@ class RecogniserRun:
             params, info = load_params(workdir)
             card = {"dataset": source.name, "steps": result.step, "frames_seen": result.examples_seen}
             card |= {"train_seconds": info["train_seconds"], "config": to_json(self)}
-            save_recogniser(Path(workdir) / "model", network, params, card=card, overwrite=True)
+            with published(at(workdir) / "model") as here:
+                save_recogniser(here, network, params, card=card, overwrite=True)
         return result
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from storyjax.checkpoints.workdir import claim, differences, locked, write_beside
+from storyjax.checkpoints.paths import write_whole
+from storyjax.checkpoints.workdir import claim, differences, locked
 from storyjax.errors import StoryjaxError
 
 CONFIG = {"model": {"width": 8, "scales": [1, 2]}, "steps": 10}
@@ -52,9 +53,9 @@ def test_differences_of_equal_trees_are_none():
     assert differences(CONFIG, json.loads(json.dumps(CONFIG))) == []
 
 
-def test_write_beside_leaves_no_other_file(tmp_path: Path):
+def test_write_whole_leaves_no_other_file(tmp_path: Path):
     (tmp_path / "a.txt").write_text("old")
-    write_beside(tmp_path / "a.txt", "new")
+    write_whole(tmp_path / "a.txt", "new")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "new")]
 
 

@@ -7,7 +7,8 @@
     <workdir>/story       stage 2
     <workdir>/model       the result
 
-Every stage continues where it stopped; a finished one is not repeated.
+Every stage continues where it stopped; a finished one is not repeated. `latents` and `states` are mapped into memory: those of a
+work directory in a bucket lie in the user's cache folder, and are computed again where it has none.
 """
 
 import dataclasses
@@ -20,6 +21,8 @@ import jax.numpy as jnp
 
 from storyjax.checkpoints.folder import load_component
 from storyjax.checkpoints.manager import load_params
+from storyjax.checkpoints.paths import AnyPath, PathLike, at, check_storage, kept_here
+from storyjax.checkpoints.remote import fetched, is_whole, published
 from storyjax.config import from_json, to_json
 from storyjax.data import (
     BatchSpec,
@@ -64,6 +67,7 @@ from storyjax.train.loop import TrainResult, train
 from storyjax.train.task import Task
 
 VAE_MODEL = "vae/model"
+VOCABULARY = "vocab.json"  # a tokenizer folder that has it is whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +106,18 @@ class ContextualStoryRun:
                 "a frozen text encoder must have learnt before (freeze_text_encoder); name its model folder as init_from"
             )
 
-    def start(self, workdir: Path, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
+    def start(self, workdir: PathLike, *, placement: Placement | None = None, progress: bool = True) -> TrainResult:
         """Run what is left of the stages, on a mesh (default: all devices side by side over the stories)."""
-        workdir, placement = Path(workdir), placement or Placement.of()
+        workdir, placement = at(workdir), placement or Placement.of()
+        check_storage(workdir)
         check_batch(placement.mesh, self.train.batch_size, self.train.accumulation)
         check_frames(placement.mesh, self.story.frames)
         Networks.build(self.story, self.text_encoder)  # sizes that do not divide are an error now, not after the codec
-        vae_folder = Path(self.vae_folder) if self.vae_folder else workdir / VAE_MODEL
-        if not self.vae_folder and not vae_folder.is_dir():
+        if not self.vae_folder and not is_whole(workdir / VAE_MODEL):
             result = self._codec().start(workdir / "vae", placement=placement, progress=progress)
             if result.stopped_by:
                 return result
+        vae_folder = fetched(self.vae_folder or workdir / VAE_MODEL)
         config, vae = self._pipeline_config(vae_folder)
         tokenizer = load_tokenizer(self._tokenizer(workdir))
         if len(tokenizer) > self.text_encoder.vocab_size:
@@ -151,17 +156,18 @@ class ContextualStoryRun:
             self.export(workdir)
         return result
 
-    def export(self, workdir: Path, folder: Path | None = None, dtype: str = "float16") -> Path:
+    def export(self, workdir: PathLike, folder: PathLike | None = None, dtype: str = "float16") -> AnyPath:
         """The averaged weights of the last checkpoint as a model folder."""
-        workdir = Path(workdir)
-        folder = folder or workdir / "model"
-        vae_folder = Path(self.vae_folder) if self.vae_folder else workdir / VAE_MODEL
+        workdir = at(workdir)
+        folder = at(folder or workdir / "model")
+        vae_folder = fetched(self.vae_folder or workdir / VAE_MODEL)
         config, vae = self._pipeline_config(vae_folder)
         params, _ = load_params(workdir / "story")
         motion = self._cached(workdir, vae_folder).means["motion"]
         tokenizer = self._tokenizer(workdir)
         pipeline = ContextualStoryPipeline(config, params | {"vae": vae}, load_tokenizer(tokenizer), motion)
-        pipeline.save(folder, tokenizer, dtype=dtype, overwrite=True)
+        with published(folder) as here:
+            pipeline.save(here, tokenizer, dtype=dtype, overwrite=True)
         return folder
 
     # ----- stages ----------------------------------------------------------------------------------------------------
@@ -177,15 +183,16 @@ class ContextualStoryRun:
         )
         return dataclasses.replace(self.codec, data=data)
 
-    def _tokenizer(self, workdir: Path) -> Path:
+    def _tokenizer(self, workdir: AnyPath) -> Path:
         if self.tokenizer_folder:
-            return Path(self.tokenizer_folder)
+            return fetched(self.tokenizer_folder)
         folder = workdir / "tokenizer"
-        if not folder.is_dir():
+        if not is_whole(folder, VOCABULARY):
             workdir.mkdir(parents=True, exist_ok=True)
             sentences = self.data.open(self.data.train_split).all_sentences()
-            train_tokenizer(sentences, folder, self.vocabulary, self.text_encoder.positions)
-        return folder
+            with published(folder, VOCABULARY) as here:
+                train_tokenizer(sentences, here, self.vocabulary, self.text_encoder.positions)
+        return fetched(folder)
 
     def _pipeline_config(self, vae_folder: Path) -> tuple[PipelineConfig, Params]:
         saved, vae = load_component(vae_folder, "vae")
@@ -200,7 +207,7 @@ class ContextualStoryRun:
         )
         return config, jax.tree.map(jnp.asarray, vae)
 
-    def _latents(self, workdir: Path, vae_folder: Path, progress: bool) -> CachedSource:
+    def _latents(self, workdir: AnyPath, vae_folder: Path, progress: bool) -> CachedSource:
         """Mean and deviation of every training story's latents, and the mean motion of the dataset (StoryFlow)."""
         saved, vae = load_component(vae_folder, "vae")
         config = from_json(VAEConfig, saved)
@@ -213,7 +220,7 @@ class ContextualStoryRun:
             return {"latents_mean": mean, "latents_std": std, "motion": motion_of(config.scaling_factor * mean)}
 
         build_cache(
-            workdir / "latents",
+            kept_here(workdir) / "latents",
             self.data.open(self.data.train_split),
             lambda batch: encode(vae, batch["images"]),
             spec=BatchSpec(pictures="images", text=None),
@@ -225,19 +232,21 @@ class ContextualStoryRun:
         )
         return self._cached(workdir, vae_folder)
 
-    def _cached(self, workdir: Path, vae_folder: Path) -> CachedSource:
+    def _cached(self, workdir: AnyPath, vae_folder: Path) -> CachedSource:
         _, vae = load_component(vae_folder, "vae")
-        return CachedSource(self.data.open(self.data.train_split), workdir / "latents", {"vae": weights_hash(vae)})
+        return CachedSource(
+            self.data.open(self.data.train_split), kept_here(workdir) / "latents", {"vae": weights_hash(vae)}
+        )
 
     def _states(
-        self, workdir: Path, source: CachedSource, params: Params, tokenizer: Any, progress: bool
+        self, workdir: AnyPath, source: CachedSource, params: Params, tokenizer: Any, progress: bool
     ) -> CachedSource:
         """What the frozen text encoder says of every training caption, beside the latents."""
         graphdef, _ = abstract(text_maker(self.text_encoder))
         encode = jax.jit(lambda params, tokens: {"text": bind(graphdef, params)(tokens)})
         made_from = {"text_encoder": weights_hash(params), "tokenizer": _digest(tokenizer.backend_tokenizer.to_str())}
         build_cache(
-            workdir / "states",
+            kept_here(workdir) / "states",
             source,
             lambda batch: encode(params, batch["tokens"]),
             spec=BatchSpec(pictures=None, text="tokens"),
@@ -248,7 +257,7 @@ class ContextualStoryRun:
             threads=0,
             progress=progress,
         )
-        return CachedSource(source, workdir / "states", made_from)
+        return CachedSource(source, kept_here(workdir) / "states", made_from)
 
     def _task(self, pipeline: ContextualStoryPipeline, vae: Params) -> Task:
         """`pipeline` draws the samples, always the same one: it compiles its program once."""
@@ -281,7 +290,7 @@ class ContextualStoryRun:
         )
 
     def _initial(self) -> Params:
-        return {name: load_component(self.init_from or "", name)[1] for name in ("unet", "text_encoder")}
+        return {name: load_component(fetched(self.init_from or ""), name)[1] for name in ("unet", "text_encoder")}
 
 
 def draw_samples(pipeline: ContextualStoryPipeline, source: StorySource, folder: Path, stories: int = 4) -> None:

@@ -281,3 +281,20 @@ def test_a_missing_codec_folder_and_missing_data_are_named(config, tmp_path, cap
     error = mistake(config, tmp_path / "run", capsys, f"data.data_dir={tmp_path}")
     assert "dataset 'cartoon_stories' is not built" in error
     assert "storyjax data build cartoon_stories" in error
+
+
+@pytest.mark.slow
+def test_in_a_bucket_all_stages_go_on_on_another_machine_with_the_same_losses(config, whole, gcs, tmp_path):
+    workdir, changes = "gs://bucket/run", ["train.sample_every=2"]
+    train(config, workdir, *changes, "train.steps=2")
+    assert (tmp_path / "cache" / "storyjax" / "runs").is_dir()
+    shutil.rmtree(tmp_path / "cache")  # what the next machine does not have
+    train(config, workdir, *changes)
+    lines = gcs.objects["bucket", "run/story/metrics.jsonl"].content.decode().splitlines()
+    assert {row["step"]: row["loss"] for row in map(json.loads, lines) if "loss" in row} == curve(whole / "story")
+    names = gcs.names("bucket")
+    assert {name.split("/")[1] for name in names} == {"vae", "tokenizer", "story", "model"}
+    assert "run/story/samples/step_00000004/story_3.png" in names
+    ours, theirs = (flatten(storyjax.load(place).params) for place in (f"{workdir}/model", whole / "model"))
+    assert ours.keys() == theirs.keys()
+    assert all((ours[path] == theirs[path]).all() for path in theirs)
