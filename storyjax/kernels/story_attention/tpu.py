@@ -65,6 +65,7 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, tiling: Til
         out_specs=program.tile,
         out_shape=jax.ShapeDtypeStruct(rows[0].shape, q.dtype),
         scratch=[program.window_scratch, program.window_scratch, program.tile_scratch],
+        cost=program.cost(products=2, needed=2, tiles=2),
     )(bias(tiling, q.shape[1], q.shape[3]), rows[0], *program.repeat(rows[1]), *program.repeat(rows[2]))
     return from_rows(out, q.shape, tiling)
 
