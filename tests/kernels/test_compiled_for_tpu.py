@@ -42,6 +42,14 @@ def over_tokens(q, k, v):
     return flash.flash_attention(q, k, v, 0.1)
 
 
+# Their programs take most of what the compiler grants: tiles of a whole row, and tiles with a halo.
+FULLEST = [
+    ((1, 42, 8, 8, 8, 160), jnp.bfloat16),
+    ((1, 25, 8, 8, 8, 160), jnp.float32),
+    ((1, 81, 8, 8, 8, 160), jnp.float32),
+]
+
+
 def keys_of(name):
     shape, keys = flash_shapes.SHAPES[name]
     return shape, (shape[0], keys, *shape[2:])
@@ -67,6 +75,11 @@ def test_float32_fits_on_every_chip(chip):
     shape = story_shapes.SHAPES[LONGEST]
     assert memory(over_stories, shape, shape, jnp.float32, chip)[2] == 3
     assert memory(over_tokens, *keys_of(WIDEST), jnp.float32, chip)[2] == 3
+
+
+@pytest.mark.parametrize(("shape", "dtype"), FULLEST)
+def test_a_chosen_tiling_fits_into_a_core(shape, dtype):
+    assert memory(over_stories, shape, shape, dtype)[2] == 3
 
 
 def test_the_plain_form_of_story_attention():

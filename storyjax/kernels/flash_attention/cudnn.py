@@ -4,6 +4,8 @@ JAX differentiates it for even numbers of queries and keys only. Odd ones, such 
 told how many are real.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.experimental.shard_alike import shard_alike
@@ -28,7 +30,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, sca
     length, keys = q.shape[1], k.shape[1]
     if mask is not None:
         mask = mask.reshape((1,) * (4 - mask.ndim) + mask.shape)
-    real = {}
+    real: dict[str, Any] = {}
     if length % 2 or keys % 2:
         q, k, v = (_even(x) for x in (q, k, v))
         real = {"query_seq_lengths": _each(q, length), "key_value_seq_lengths": _each(q, keys)}
