@@ -2,7 +2,8 @@
 
     matrix product     2 x batch x rows x columns x inner
     convolution        2 x output numbers x kernel pixels x input channels of a group / dilation of the input
-    loop of known length: its body times the length; branches: the largest; a Pallas kernel: what its cost estimate says
+    loop of known length: its body times the length; branches: the largest
+    Pallas kernel: what its cost estimate says; of ours (`storyjax/kernels/cost.py`) without what another has computed before
 
 One multiply-accumulate is two operations. Norms, activations, softmax and additions are not counted: memory bounds them. The zeros
 of padding count, as they do wherever such numbers are published; those that spread a strided convolution's gradient do not.
@@ -15,6 +16,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -163,7 +165,8 @@ def _shard_map(equation: Any) -> Flops:
 def _pallas_call(equation: Any) -> Flops:
     estimate = equation.params.get("cost_estimate")
     if estimate is not None:
-        return Flops(kernel=int(estimate.flops))
+        share = dict(equation.params.get("metadata") or {}).get("needed_products", 1)
+        return Flops(kernel=int(estimate.flops * Fraction(share)))
     rounds = math.prod(size if isinstance(size, int) else 1 for size in equation.params["grid_mapping"].grid)
     body = count_jaxpr(equation.params["jaxpr"]).times(rounds)
     whole = Flops(kernel=body.total, notes=body.notes)

@@ -96,6 +96,14 @@ def test_bfloat16_stays_bfloat16_with_the_softmax_in_float32(name):
         assert np.abs(np.asarray(grad, np.float32) - other).max() < 0.03 * max(1, np.abs(other).max())
 
 
+def test_blocks_of_wide_tokens_are_smaller():
+    """512 keys of 640 channels in float32, twice each with their gradients, would fill a core's memory."""
+    assert BLOCKS.fitting(4 * 512) == BLOCKS.fitting(2 * 1024) == BLOCKS
+    assert BLOCKS.fitting(4 * 640) == Blocks(128, 256)
+    assert BLOCKS.fitting(4 * 1664) == Blocks(128, 128)
+    assert Blocks(16, 128).fitting(4 * 1664) == Blocks(16, 128)
+
+
 def abstract_inputs(name, dtype=jnp.bfloat16):
     shape, keys = SHAPES[name]
     other = jax.ShapeDtypeStruct((shape[0], keys, *shape[2:]), dtype)

@@ -11,7 +11,7 @@ from storyjax.errors import StoryjaxError
 from storyjax.kernels.lanes import group_width, heads_of
 from storyjax.kernels.story_attention import api, story_attention, tpu
 from storyjax.kernels.story_attention.shapes import SHAPES
-from storyjax.kernels.story_attention.tiling import Tiling, choose_tiling, copies_of_keys, from_rows, to_rows
+from storyjax.kernels.story_attention.tiling import Tiling, choose_tiling, copies_of_keys, from_rows, tiling_of, to_rows
 from tests.kernels.lowered import every_shape_and_every_tpu, lowered_for_tpu
 
 
@@ -29,6 +29,15 @@ def test_a_chosen_tiling_covers_the_row_and_starts_at_tiles_of_memory(frames, wi
         assert tiling.tile % tiling.halo == 0
     else:
         assert tiling.tiles == 1
+
+
+def test_wider_tokens_take_smaller_tiles():
+    """A row of 336 tokens fits whole in bfloat16; in float32 its keys and values alone would fill a core's memory."""
+    assert choose_tiling(42, 8, 640, 2) == choose_tiling(42, 8) == Tiling(42, 336, 336, 0)
+    assert choose_tiling(42, 8, 640, 4) == Tiling(48, 384, 96, 48)
+    assert choose_tiling(100, 16, 640, 4) is None
+    q = jax.ShapeDtypeStruct((1, 42, 2, 8, 8, 160), jnp.float32)
+    assert tiling_of(q) == Tiling(48, 384, 96, 48)
 
 
 def counted(frames, width):

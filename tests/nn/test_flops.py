@@ -17,6 +17,7 @@ from storyjax.nn.flops import Flops, count_flops, peak_flops, speed_row, utilisa
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
 from storyjax.systems.contextual_story.model import ContextualStory
 from tests import tiny
+from tests.kernels.lowered import as_if_cudnn_were_here
 
 
 def shape(*sizes: int) -> jax.ShapeDtypeStruct:
@@ -151,12 +152,7 @@ def test_attention_counts_the_same_by_any_way(implementation):
 
 def test_the_fused_attention_of_a_gpu_counts_like_the_plain_one(monkeypatch):
     """Traced as on such a machine, never run."""
-    fused = pytest.importorskip("jax._src.cudnn.fused_attention_stablehlo")
-    answers = {"check_cudnn_version": lambda: 91200, "check_compute_capability": lambda _: True}
-    if not all(hasattr(fused, name) for name in answers):
-        pytest.skip("this JAX asks for its cuDNN in another way")
-    for name, answer in answers.items():
-        monkeypatch.setattr(fused, name, answer)
+    as_if_cudnn_were_here(monkeypatch)
     q, k = (jax.ShapeDtypeStruct((2, length, 4, 64), jnp.bfloat16) for length in (16, 24))
 
     def count(function) -> Flops:

@@ -74,6 +74,7 @@ def _forward(
         scratch_shapes=[numbers, numbers, pltpu.VMEM((program.block.queries, program.width), jnp.float32)],
         compiler_params=PARAMS,
         interpret=interpret,
+        **program.cost(products=2, needed=2, queries=2, keys=2),
     )(
         program.bias()[None],
         program.tokens(q, program.rows),

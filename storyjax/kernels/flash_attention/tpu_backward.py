@@ -64,6 +64,7 @@ def _queries(
         scratch_shapes=[pltpu.VMEM((program.block.queries, program.width), jnp.float32)],
         compiler_params=PARAMS,
         interpret=interpret,
+        **program.cost(products=3, needed=2, queries=3, keys=2),  # the scores anew, dO V^T, dQ
     )(program.bias()[None], q, k, v, d_out, *numbers)
 
 
@@ -116,6 +117,7 @@ def _keys(
         scratch_shapes=[pltpu.VMEM((program.block.keys, program.width), jnp.float32)] * 2,
         compiler_params=PARAMS,
         interpret=interpret,
+        **program.cost(products=4, needed=2, queries=2, keys=4, keys_stay=True),  # scores and dO V^T anew, dV, dK
     )(program.bias()[:, None], q, k, v, d_out, *numbers)
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from storyjax.kernels.cost import cost
 from storyjax.kernels.lanes import group_width, heads_of, rows_times_rows
 from storyjax.kernels.story_attention.tiling import Tiling, pieces
 
@@ -38,6 +39,7 @@ class Program:
     """Blocks of the arrays (B, H, row, C) that a program (tile, story, group of heads, row of the picture) reads and writes."""
 
     def __init__(self, shape: tuple[int, ...], tiling: Tiling, dtype: Any, interpret: bool):
+        self.shape, self.dtype = shape, jnp.dtype(dtype)
         self.batch, self.height, self.tiling, self.interpret = shape[0], shape[2], tiling, interpret
         self.width = group_width(*shape[4:])
         self.groups = shape[4] * shape[5] // self.width
@@ -71,7 +73,19 @@ class Program:
         """The operand of `three_rows`: one array, read at several places."""
         return [x] * (3 * len(pieces(self.tiling)))
 
-    def __call__(self, kernel: Callable, *, in_specs: Any, out_specs: Any, out_shape: Any, scratch: Any) -> Callable:
+    def cost(self, *, products: int, needed: int, tiles: int) -> dict[str, Any]:
+        """`cost.cost` of a program that reads or writes so many arrays tile by tile, and two by the windows of three rows."""
+        batch, frames, height, width, count, depth = self.shape
+        scores = (
+            batch * count * height * width * frames * (9 * frames - 8)
+        )  # a pixel sees its neighbours in other frames only
+        tokens = self.tiling.tiles * (tiles * self.tiling.tile + 2 * 3 * self.tiling.window)
+        moved = batch * height * count * depth * tokens * self.dtype.itemsize
+        return cost(scores=scores, depth=depth, products=products, needed=needed, moved=moved)
+
+    def __call__(
+        self, kernel: Callable, *, in_specs: Any, out_specs: Any, out_shape: Any, scratch: Any, cost: dict[str, Any]
+    ) -> Callable:
         return pl.pallas_call(
             kernel,
             grid=(self.tiling.tiles, self.batch, self.groups, self.height),
@@ -81,4 +95,5 @@ class Program:
             scratch_shapes=scratch,
             compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * 4),
             interpret=self.interpret,
+            **cost,
         )

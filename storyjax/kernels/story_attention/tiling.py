@@ -12,10 +12,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from storyjax.kernels.lanes import LANES, SUBLANES, round_up
+from storyjax.kernels.lanes import LANES, SUBLANES, group_width, round_up
 
 HIDDEN = -1e30  # added to a score, leaves nothing of it, and stays finite
-LARGEST = 400 * 400  # scores of a tile against one row that fit into a core's memory together with what is made of them
+LARGEST = 400 * 400  # scores of a tile against one row, of which a program makes a dozen arrays
+SCORES = 8  # arrays of scores that a program holds at one time, biases included
+MEMORY = 16 << 20  # bytes that the compiler grants a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +39,17 @@ class Tiling:
         return self.tile + 2 * self.halo
 
 
-def choose_tiling(frames: int, width: int) -> Tiling | None:
+def tiling_of(q: jax.Array) -> Tiling | None:
+    """The tiling of queries (B, F, H, W, N, D); None if none fits."""
+    return choose_tiling(q.shape[1], q.shape[3], group_width(*q.shape[4:]), q.dtype.itemsize)
+
+
+def choose_tiling(frames: int, width: int, channels: int = LANES, itemsize: int = 2) -> Tiling | None:
     """The cheapest cut of a row of `width` columns of `frames` tokens; None if none fits.
 
     The whole row at once, or tiles of whole columns, with frames as they are or padded so that more tiles start where the
-    memory's tiles do. Cost counts passes of a matrix unit of 128 x 128.
+    memory's tiles do. Cost counts passes of a matrix unit of 128 x 128. A program reads `channels` of a token, of `itemsize`
+    bytes each.
     """
     row = round_up(frames * width, SUBLANES)
     choices = [Tiling(frames, row, row, 0)]
@@ -51,8 +59,23 @@ def choose_tiling(frames: int, width: int) -> Tiling | None:
             halo = next(halos, None) if tile % SUBLANES == 0 else None
             if halo:
                 choices.append(Tiling(padded, padded * width, tile, halo))
-    fitting = [choice for choice in choices if choice.tile * choice.window <= LARGEST]
+    fitting = [
+        choice
+        for choice in choices
+        if choice.tile * choice.window <= LARGEST and _held(choice, channels, itemsize) <= MEMORY
+    ]
     return min(fitting, key=_cost, default=None)
+
+
+def _held(tiling: Tiling, channels: int, itemsize: int) -> int:
+    """Bytes that a program holds, about what the compiler of a v5e finds for the largest of the three.
+
+    Twice what it reads and writes, at most four tiles and six windows; the six windows put together; sums; and arrays of
+    scores, of which the smaller programs have more.
+    """
+    tile, window = channels * tiling.tile, channels * tiling.window
+    blocks = itemsize * (2 * (4 * tile + 6 * window) + 6 * window)
+    return blocks + 4 * (2 * tile + SCORES * tiling.tile * tiling.window)
 
 
 def _cost(tiling: Tiling) -> int:
@@ -63,7 +86,7 @@ def refusal(q: jax.Array) -> str | None:
     """Why the kernel cannot take queries of this shape and dtype; None if it can."""
     if q.dtype not in (jnp.bfloat16, jnp.float32):
         return f"takes bfloat16 and float32, got {q.dtype}"
-    if choose_tiling(q.shape[1], q.shape[3]) is None:
+    if tiling_of(q) is None:
         return f"finds no tile that fits on the chip for {q.shape[1]} frames and {q.shape[3]} columns"
     return None
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from storyjax.kernels.lanes import Head, added, times
 from storyjax.kernels.partition import partitioned
 from storyjax.kernels.story_attention.program import Program, collect, exponentials, scores_of
-from storyjax.kernels.story_attention.tiling import Tiling, bias, choose_tiling, from_rows, to_rows
+from storyjax.kernels.story_attention.tiling import Tiling, bias, from_rows, tiling_of, to_rows
 from storyjax.kernels.story_attention.tpu_backward import gradients
 
 AXES = "b f h w n d"
@@ -51,7 +51,7 @@ story_attention.defvjp(_keep, _backward)
 
 
 def _tiling(q: jax.Array, tiling: Tiling | None) -> Tiling:
-    found = tiling or choose_tiling(q.shape[1], q.shape[3])
+    found = tiling or tiling_of(q)
     assert found, "refusal() was not asked"
     return found
 
@@ -65,6 +65,7 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array, scale: float, tiling: Til
         out_specs=program.tile,
         out_shape=jax.ShapeDtypeStruct(rows[0].shape, q.dtype),
         scratch=[program.window_scratch, program.window_scratch, program.tile_scratch],
+        cost=program.cost(products=2, needed=2, tiles=2),
     )(bias(tiling, q.shape[1], q.shape[3]), rows[0], *program.repeat(rows[1]), *program.repeat(rows[2]))
     return from_rows(out, q.shape, tiling)
 

@@ -45,6 +45,7 @@ def _queries(program: Program, table: jax.Array, rows: Sequence[jax.Array], scal
         out_specs=[program.tile, statistic, statistic],
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype), *[jax.ShapeDtypeStruct(shape, jnp.float32)] * 2],
         scratch=[program.window_scratch, program.window_scratch, program.tile_scratch],
+        cost=program.cost(products=3, needed=2, tiles=3),  # the scores anew, dO V^T, dQ
     )(table, q, d_out, *program.repeat(k), *program.repeat(v))
 
 
@@ -98,6 +99,7 @@ def _keys(
         out_specs=[program.tile, program.tile],
         out_shape=[jax.ShapeDtypeStruct(k.shape, k.dtype)] * 2,
         scratch=[program.window_scratch, program.window_scratch, program.tile_scratch, program.tile_scratch],
+        cost=program.cost(products=4, needed=2, tiles=4),  # scores and dO V^T anew, dV, dK
     )(table, k, v, *[log_sum] * 3, *[mean] * 3, *program.repeat(q), *program.repeat(d_out))
 
 
