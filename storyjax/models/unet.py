@@ -133,7 +133,7 @@ class _Block(nnx.Module):
     """Residual blocks, each followed by its slots: the part that down, mid and up blocks share."""
 
     def __init__(self, config: UNetConfig, slots: Slots, place: Place, inputs: list[int], entry: int, rngs: Any):
-        self.remat = config.remat
+        self.remat: Remat = config.remat
         has_attention = place.stage == "mid" or config.attention[place.level]
         self.resnets = nnx.List(
             ResnetBlock(
