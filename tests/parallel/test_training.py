@@ -29,16 +29,16 @@ def more_runs(runs) -> dict[str, dict]:
 
 @pytest.mark.parametrize("mesh", MESHES)
 def test_ten_losses_are_those_of_one_device(runs, mesh):
-    _equal(runs, mesh)
+    assert_like_one_device(runs, mesh)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", MORE)
 def test_ten_losses_are_those_of_one_device_on_every_mesh(more_runs, mesh):
-    _equal(more_runs, mesh)
+    assert_like_one_device(more_runs, mesh)
 
 
-def _equal(runs, mesh):
+def assert_like_one_device(runs, mesh):
     alone = runs["data=1"]
     assert len(set(alone["losses"])) == 10
     np.testing.assert_allclose(runs[mesh]["losses"], alone["losses"], rtol=2e-5)
