@@ -1,6 +1,7 @@
 """Attention at the shapes that the networks have: every implementation of storyjax that runs here, against PyTorch's fused one."""
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -45,7 +46,7 @@ def run(setting: Setting) -> list[Row]:
         batch = setting.batch or (max(1, shape.batch // 16) if jax.default_backend() == "cpu" else shape.batch)
         shape = shape._replace(batch=batch)
         for gradient in (False, True):
-            sides = _ours(setting, shape, gradient)
+            sides = every_implementation(setting, attention, IMPLEMENTATIONS, _given(setting, shape), gradient)
             if setting.against:
                 sides.append(_torch(setting, shape, gradient))
             conditions = {
@@ -66,18 +67,19 @@ def _given(setting: Setting, shape: Shape) -> list[jax.Array]:
     ]
 
 
-def _ours(setting: Setting, shape: Shape, gradient: bool) -> list[Side]:
-    """The automatic choice first; of the named ones those that can run here."""
+def every_implementation(
+    setting: Setting, entry: Callable[..., jax.Array], names: Sequence[str], given: Sequence[jax.Array], gradient: bool
+) -> list[Side]:
+    """Sides of `entry(q, k, v, implementation=...)`: the automatic choice first; of the named ones those that can run here."""
     found = []
-    for implementation in (None, *IMPLEMENTATIONS):
-        function: Any = functools.partial(attention, implementation=implementation)
+    for implementation in (None, *names):
+        function: Any = functools.partial(entry, implementation=implementation)
         if gradient:
             function = jax.grad(functools.partial(weighted, function), argnums=(0, 1, 2))
         try:
-            side = jax_side(setting, function, *_given(setting, shape), name=f"{NAME}, {implementation or 'chosen'}")
+            found.append(jax_side(setting, function, *given, name=f"{NAME}, {implementation or 'chosen'}"))
         except StoryjaxError:  # it says that it cannot run on this device, or not with these shapes
             continue
-        found.append(side)
     return found
 
 

@@ -3,16 +3,14 @@
 PyTorch's side collects the neighbours of every pixel, as the published code does, and uses its fused attention on them.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 
 from benchmarks import torch_sides
 from benchmarks.measure import Row, Setting, Side, compare
-from benchmarks.sides import NAME, jax_side, normal
-from benchmarks.suite.attention import weighted
-from storyjax.errors import StoryjaxError
+from benchmarks.sides import normal
+from benchmarks.suite.attention import every_implementation
 from storyjax.kernels.story_attention import story_attention
 from storyjax.kernels.story_attention.api import IMPLEMENTATIONS
 
@@ -37,7 +35,7 @@ def run(setting: Setting) -> list[Row]:
     for level in FULL if setting.full else TINY:
         for gradient in (False, True):
             given = [normal(setting.dtype, stories, *_shape(level), seed=seed) for seed in range(3)]
-            sides = _ours(setting, given, gradient)
+            sides = every_implementation(setting, story_attention, IMPLEMENTATIONS, given, gradient)
             if setting.against:
                 sides.append(_torch(setting, given, gradient))
             conditions = {
@@ -51,20 +49,6 @@ def run(setting: Setting) -> list[Row]:
 
 def _shape(level: Level) -> tuple[int, ...]:
     return (level.frames, level.side, level.side, level.heads, level.depth)
-
-
-def _ours(setting: Setting, given: list[jax.Array], gradient: bool) -> list[Side]:
-    """The automatic choice first; of the named ones those that can run here."""
-    found = []
-    for implementation in (None, *IMPLEMENTATIONS):
-        function: Any = functools.partial(story_attention, implementation=implementation)
-        if gradient:
-            function = jax.grad(functools.partial(weighted, function), argnums=(0, 1, 2))
-        try:
-            found.append(jax_side(setting, function, *given, name=f"{NAME}, {implementation or 'chosen'}"))
-        except StoryjaxError:  # it says that it cannot run on this device, or not with these shapes
-            continue
-    return found
 
 
 def _torch(setting: Setting, given: list[jax.Array], gradient: bool) -> Side:

@@ -6,6 +6,7 @@ largest axis that divides is cut. Small leaves stay whole: to gather them costs 
 averages have paths that end as their parameter's, and so lie where it lies.
 """
 
+import math
 import re
 from typing import Any
 
@@ -30,7 +31,7 @@ def spec_for(path: str, shape: tuple[int, ...], mesh: Mesh) -> P:
         axis = next((axis for pattern, axis in TENSOR_RULES if re.search(pattern, path)), None)
         if axis is not None and shape and shape[axis] % tensor == 0:
             cut[axis] = "tensor"
-    if fsdp > 1 and _numbers(shape) >= WHOLE:
+    if fsdp > 1 and math.prod(shape) >= WHOLE:
         free = [i for i, size in enumerate(shape) if cut[i] is None and size % fsdp == 0]
         if free:
             cut[max(free, key=lambda i: shape[i])] = "fsdp"
@@ -45,10 +46,3 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, spec_for(dotted, tuple(leaf.shape), mesh))
 
     return jax.tree_util.tree_map_with_path(one, tree)
-
-
-def _numbers(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storyjax.errors import StoryjaxError
-from storyjax.kernels.flash_attention import api, choose, flash_attention, reference, splash, tpu
+from storyjax.kernels.flash_attention import api, choose, flash, flash_attention, reference, splash, tpu
 from storyjax.kernels.flash_attention.program import BLOCKS, Blocks
 from storyjax.kernels.flash_attention.shapes import SHAPES
 from tests.kernels.lowered import every_shape_and_every_tpu, lowered_for_tpu
@@ -122,7 +122,7 @@ def test_lowers_for_every_tpu(name, kind):
 
 
 def test_the_kernel_of_the_library_lowers_where_it_is_chosen(monkeypatch):
-    monkeypatch.setattr(splash, "platform", lambda: "tpu")
+    monkeypatch.setattr(flash, "platform", lambda: "tpu")
     monkeypatch.setattr(api, "platform", lambda: "tpu")
     q, k, v = abstract_inputs("SD 2.1 at 256, 32 x 32, self")
     assert choose(q, k) == "splash"

@@ -5,18 +5,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from storyjax.kernels.backends import platform
+from storyjax.kernels.flash_attention import flash
 from storyjax.kernels.lanes import LANES
 
 
 def refusal(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> str | None:
     """Why it cannot run; None if it can."""
-    if platform() != "tpu":
-        return f"needs a TPU, this is '{platform()}'"
-    if mask is not None:
-        return "takes no mask"
-    if q.ndim != 4 or q.dtype not in (jnp.bfloat16, jnp.float32):
-        return f"needs bfloat16 or float32 of shape (B, L, N, D), got {q.dtype} {q.shape}"
+    if because := flash.refusal(q, k, mask):  # it needs what ours does, and more
+        return because
     if q.shape[1] % LANES or k.shape[1] % LANES:
         return f"needs multiples of {LANES} queries and keys, got {q.shape[1]} and {k.shape[1]}"
     return None
