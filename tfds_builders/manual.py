@@ -1,16 +1,15 @@
 """Base of the builders whose files the user brings (`manual_dir`): one way to read, to skip, to tell, to use every core."""
 
 import collections
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from PIL import Image
 from tqdm import tqdm
 
 from tfds_builders.layout import BrokenStory, Key, Layout, LayoutError
 from tfds_builders.ordered import OrderedBuilder
+from tfds_builders.pictures import size_of
 from tfds_builders.reading import ReadStories, cores, in_order
 
 TOLD = 20  # broken stories that are printed; all of them are in LEFT_OUT
@@ -40,13 +39,22 @@ class ManualBuilder(OrderedBuilder, skip_registration=True):
         return self.LAYOUT(folder, self.builder_config.name)
 
     def _split_generators(self, dl_manager):
-        layout = self.layout(dl_manager.manual_dir)
+        layout = self.layout(self._manual_dir(dl_manager))
         splits = {split: keys for split, keys in layout.splits().items() if len(keys)}
         if not splits:
             raise LayoutError(
                 f"'{layout.folder}' has no stories in any split; `storyjax data check` says what is missing"
             )
         return {split: self._generate_examples(layout, split, keys) for split, keys in splits.items()}
+
+    def _manual_dir(self, dl_manager) -> Path:
+        """The folder of the user's copy. Errors: LayoutError where none is given."""
+        try:
+            return Path(dl_manager.manual_dir)
+        except AssertionError:  # what TFDS raises for a folder that is missing or empty
+            raise LayoutError(
+                f"your copy of {self.name} is needed (--manual-dir). {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            ) from None
 
     def _generate_splits(self, dl_manager, download_config):
         infos = super()._generate_splits(dl_manager, download_config)
@@ -98,5 +106,4 @@ def _size(frame: dict[str, Any]) -> tuple[int, int]:
     if "strip" in frame:
         _, height, width = frame["strip"]
         return int(height), int(width)
-    with Image.open(io.BytesIO(frame["image"])) as picture:
-        return picture.height, picture.width
+    return size_of(frame["image"])
