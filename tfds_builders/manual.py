@@ -39,7 +39,10 @@ class ManualBuilder(OrderedBuilder, skip_registration=True):
         return self.LAYOUT(folder, self.builder_config.name)
 
     def _split_generators(self, dl_manager):
-        layout = self.layout(self._manual_dir(dl_manager))
+        return self.split_generators(self.layout(self._manual_dir(dl_manager)))
+
+    def split_generators(self, layout: Layout):
+        """The examples of each split of `layout`, for builders that do not always need files."""
         splits = {split: keys for split, keys in layout.splits().items() if len(keys)}
         if not splits:
             raise LayoutError(
