@@ -54,6 +54,19 @@ class StorySource(abc.ABC):
     def images(self, index: int) -> np.ndarray:
         """The pictures of one story, (F, H, W, 3) uint8; where a frame has several, always the same one."""
 
+    @property
+    def lengths(self) -> list[int]:
+        """The frames of each story; all F, but for a source that keeps stories of several lengths for `Windows`."""
+        return [len(story) for story in self.table.sentences]
+
+    def some_images(self, index: int, frames: range) -> np.ndarray:
+        """The pictures of some frames of one story, (len(frames), H, W, 3) uint8."""
+        return self.images(index)[frames.start : frames.stop]
+
+    def some_figures(self, index: int, frames: range) -> np.ndarray | None:
+        """The figure masks of some frames of one story, (len(frames), H, W) uint8; None where there are none."""
+        return None
+
     def random_images(self, index: int, rng: np.random.Generator) -> np.ndarray:
         """As `images`, but where a frame has several pictures, one that `rng` draws."""
         return self.images(index)
