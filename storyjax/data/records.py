@@ -165,7 +165,7 @@ class RecordSource(StorySource):
         self.table, self.frames = _read_table(
             self._where,
             self._all_records(),
-            builder.info.features["frames"].feature,
+            {name: kind for name, kind in builder.info.features["frames"].feature.items() if self.labels.tell(name)},
             len(self.labels.characters),
             frames,
             any_length,
