@@ -5,6 +5,7 @@ containers, and refuses the rest by name (the standard library's "Restricting Gl
 """
 
 import pickle
+import tokenize
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +29,11 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
     return text.encode(encoding)
 
 
+def _empty_bytes() -> bytes:
+    """How protocol 2 writes b""."""
+    return b""
+
+
 def _plain_dict(*_: Any) -> dict:
     """For OrderedDict() and defaultdict(list): the pickle fills it."""
     return {}
@@ -42,6 +48,8 @@ def _known() -> dict[str, Any]:
     containers = {"list": list, "dict": dict, "tuple": tuple, "set": set}
     known |= {f"{module}.{name}": kind for module in ("builtins", "__builtin__") for name, kind in containers.items()}
     return known | {
+        "builtins.bytes": _empty_bytes,
+        "__builtin__.bytes": _empty_bytes,
         "numpy.ndarray": np.ndarray,
         "numpy.dtype": np.dtype,
         "_codecs.encode": _encoded,
@@ -98,6 +106,8 @@ _DAMAGED = (
     ArithmeticError,
     MemoryError,
     RecursionError,
+    SyntaxError,  # of the header, which NumPy reads as Python's literals
+    tokenize.TokenError,
 )
 _HEADERS: dict[tuple[int, int], Callable] = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from tfds_builders.layout import BrokenStory, Key, Layout
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 _make: Callable[[Any], Any] | None = None  # what this process makes, set as it starts
 

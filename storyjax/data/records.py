@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -352,12 +352,13 @@ def _other_fields(frame: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Name and shape of the frame's fields of fixed shape that have no meaning of their own here."""
     from tensorflow_datasets.core.features import Tensor
 
-    others = {name: kind for name, kind in frame.items() if name not in _KNOWN and isinstance(kind, Tensor)}
-    return {
-        name: kind.shape
-        for name, kind in others.items()
-        if not _is_text(kind) and None not in kind.shape and np.issubdtype(kind.np_dtype, np.number)
-    }
+    def plain(name: str, kind: Any) -> bool:
+        if name in _KNOWN or _is_text(kind) or not isinstance(kind, Tensor):
+            return False
+        shape, dtype = cast(tuple, kind.shape), cast(np.dtype, kind.np_dtype)
+        return None not in shape and np.issubdtype(dtype, np.number)
+
+    return {name: tuple(kind.shape) for name, kind in frame.items() if plain(name, kind)}
 
 
 def _gray(feature: Any, frame: int) -> Image.Image:

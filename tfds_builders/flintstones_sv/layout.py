@@ -73,7 +73,7 @@ class FlintstonesLayout(Layout):
             return
         try:
             splits = self.splits()
-            self._annotations  # noqa: B018  # read, or refused
+            _ = self._annotations  # read, or refused
         except LayoutError as error:
             yield Finding("missing", str(error))
             return

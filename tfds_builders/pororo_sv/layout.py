@@ -84,7 +84,7 @@ class PororoLayout(Layout):
             return
         try:
             splits = self.splits()
-            self._captions, self._labels, self._caches  # noqa: B018  # read, or refused
+            _ = self._captions, self._labels, self._caches  # read, or refused
         except LayoutError as error:
             yield Finding("missing", str(error))
             return
@@ -120,8 +120,8 @@ class PororoLayout(Layout):
             found = self.frame(name) if pictures else self._without_pictures(name)
             if isinstance(found, str):
                 yield Finding("broken", f"{found} (in {count} of the stories)")
-            elif pictures:
-                sizes[tuple(found["strip"][1:]) if self.strips else size_of(found["image"])] += 1
+            elif found is not None:
+                sizes[found["strip"][1:] if self.strips else size_of(found["image"])] += 1
         if len(sizes) > 1:
             said = ", ".join(f"{width}x{height} ({count:,})" for (height, width), count in sizes.most_common(4))
             yield Finding("note", f"pictures of {len(sizes)} sizes: {said}; give a size when you open the data set")
