@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from storyjax.data import Windows, open_source
+from storyjax.data import BatchSpec, Windows, iterate_once, open_source
+from storyjax.data.windows import loss_mask, references_and_target
 from storyjax.errors import StoryjaxError
 from tests.tfds_builders.trees import build_from, copy_of, cut_off, findings, names
 from tfds_builders.layout import LayoutError
@@ -70,6 +71,11 @@ def test_windows_of_four_are_storygens_second_stage(built):
     assert item["images"].shape == (4, 512, 512, 3)
     assert item["figures"].shape == (4, 512, 512)
     assert item["sentences"][3] == caption("Video", "000001", 4)
+    (batch,) = iterate_once(windows, BatchSpec(text=None, extra=("figures",)), 3)
+    np.testing.assert_array_equal(batch["figures"][2], item["figures"])
+    references, target = references_and_target(batch["images"])
+    assert (references.shape, target.shape) == ((3, 3, 512, 512, 3), (3, 512, 512, 3))
+    assert loss_mask(batch["figures"]).shape == (3, 512, 512)
     with pytest.raises(StoryjaxError, match="stories of different length"):
         open_source(built, "train", size=512)
 
