@@ -13,6 +13,7 @@ from storyjax.data.labels import Labels
 from storyjax.data.source import StorySource, StoryTable
 from storyjax.data.windows import loss_mask, references_and_target
 from storyjax.errors import StoryjaxError
+from tests.data import worlds
 
 
 class Counted(StorySource):
@@ -78,6 +79,13 @@ def test_windows_and_frames_exclude_each_other(data_dir):
         open_source("tiny_stories", "train", data_dir=data_dir, windows=0)
     with pytest.raises(StoryjaxError, match="has no figure masks; leave `figures` out"):
         open_source("tiny_stories", "train", data_dir=data_dir, windows=4).arrays(0, ["figures"])
+
+
+def test_a_folder_that_is_not_built_has_no_windows(tmp_path):
+    folder = worlds.write_folder(tmp_path)
+    for wish in ({"windows": 2}, {"fit": "stretch"}):
+        with pytest.raises(StoryjaxError, match="build the folder with `image_folder_story` first"):
+            open_source(folder, **wish)
 
 
 def test_stretching_keeps_all_of_the_picture_and_its_boxes(data_dir):

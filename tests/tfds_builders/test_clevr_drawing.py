@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfds_builders.clevr_sv import geometry, released, render, scene
+from tfds_builders.clevr_sv.layout import ClevrLayout, DrawnLayout
 
 SEEDS = st.integers(0, 2**31)
 
@@ -208,6 +209,9 @@ def test_drawn_stories_are_written_in_the_released_layout(tmp_path):
     assert len(before) == 8
     released.write_released(tmp_path, [3, 10_001], seed=0, processes=1)  # what is there is kept
     assert all((tmp_path / "images" / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
+    from_files, drawn_now = ClevrLayout(tmp_path).story(3), DrawnLayout({}, seed=0).story(3)
+    assert repr(from_files) == repr(drawn_now)
+    assert ClevrLayout(tmp_path).splits() == {"train": [3], "test": [10_001]}
     note = json.loads((tmp_path / "scenes" / "CLEVR_new_000003.json").read_text())
     assert len(note["objects"]) == 4
     for name, lists in note["relationships"].items():
