@@ -69,6 +69,11 @@ def scaled_and_offset(source: Size, size: Size) -> tuple[Size, Size]:
     return scaled, (round((scaled[0] - size[0]) / 2), round((scaled[1] - size[1]) / 2))
 
 
+def cut_from_strip(strip: Image.Image, number: int, height: int, width: int) -> Image.Image:
+    """Picture `number` (from 0) of pictures of `height` x `width` pixels below each other."""
+    return strip.crop((0, number * height, width, (number + 1) * height))
+
+
 def fit_picture(picture: Image.Image, size: Size, nearest: bool = False) -> np.ndarray:
     """`picture` as (H, W, 3) uint8 (or (H, W) of a one-channel mask) of `size`, resized and centre-cropped if needed."""
     source = picture.height, picture.width

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -20,13 +20,15 @@ from PIL import Image
 from storyjax.config import nearest
 from storyjax.data import folder
 from storyjax.data.build import default_data_dir
-from storyjax.data.images import Size, as_size, fit_boxes, fit_picture, read_picture
+from storyjax.data.images import Size, as_size, cut_from_strip, fit_boxes, fit_picture, read_picture
 from storyjax.data.labels import labels_from_features
 from storyjax.data.source import StorySource, StoryTable, settle_frames
 from storyjax.errors import StoryjaxError
+from tfds_builders.strips import chosen
 
 _INTEGERS = ("place", "weather", "action")
 _FLAGS = ("names_characters", "names_place")
+_KNOWN = {"image", "mask", "figure", "sentence", "characters", "boxes", "strip", *_INTEGERS, *_FLAGS}
 _CHUNK = 256  # records read in one call: the reader works on them in parallel
 
 
@@ -41,9 +43,9 @@ def open_source(
 
     `name_or_folder`: a dataset built by `storyjax data build` ("cartoon_stories", "cartoon_stories/px64"), the folder
     of a built dataset (with `dataset_info.json`), or the user's own folder with `stories.json`. `split`: "train",
-    "test", "train[:100]" (slices for built datasets only). `data_dir`: where built datasets lie, default as for building.
-    `size`: pixels, one number or (H, W); pictures of another size are resized and centre-cropped
-    (`storyjax.data.images`). `frames`: use the first `frames` frames of every story.
+    "test", "train[:100]", "train+validation" (slices and sums for built datasets only). `data_dir`: where built datasets
+    lie, default as for building. `size`: pixels, one number or (H, W); pictures of another size are resized and
+    centre-cropped (`storyjax.data.images`). `frames`: use the first `frames` frames of every story.
 
     Errors: dataset not built (naming the command), unknown split, and everything the stories themselves can do wrong.
     """
@@ -90,7 +92,12 @@ class RecordSource(StorySource):
     """The stories of one split of a built dataset.
 
     Adds to a decoded story, where the records have them: `masks` (F, H, W) uint8, 0 background and 1+k the character of
-    column k of the multi-hot rows; `boxes` (F, K, 4) float32 (ymin, xmin, ymax, xmax) in 0..1, zeros where absent.
+    column k of the multi-hot rows; `boxes` (F, K, 4) float32 (ymin, xmin, ymax, xmax) in 0..1, zeros where absent;
+    `figures` (F, H, W) uint8, figure against ground in the values of the data set, which does not say whose figure it is;
+    any other field of fixed shape under its name, (F, ...).
+
+    Where a frame is a strip of several pictures, `images` and `source[i]` give the one that its name chooses, always and
+    everywhere the same (`tfds_builders.strips.chosen`).
     """
 
     def __init__(
@@ -104,8 +111,9 @@ class RecordSource(StorySource):
 
         builder: Any = tfds.builder_from_directory(str(path))
         known = list(builder.info.splits)
-        if split.split("[")[0] not in known:
-            raise StoryjaxError(f"dataset '{builder.info.name}' has no split '{split}'{nearest(split, known)}")
+        for part in (part.split("[")[0] for part in split.split("+")):
+            if part not in known:
+                raise StoryjaxError(f"dataset '{builder.info.name}' has no split '{part}'{nearest(part, known)}")
         if "frames" not in builder.info.features:
             raise StoryjaxError(
                 f"'{path}' holds no stories: its records have {', '.join(builder.info.features)}, not frames"
@@ -119,6 +127,9 @@ class RecordSource(StorySource):
         self.path, self.name, self.split = Path(path), builder.info.full_name, split
         self._where = f"dataset '{builder.info.full_name}', split '{split}'"
         self.labels = labels_from_features(builder.info.features, builder.info.metadata, self._where)
+        self.given = int((builder.info.metadata or {}).get("given_frames", 0))
+        self.has_strips = "strip" in builder.info.features["frames"].feature
+        self._others = _other_fields(builder.info.features["frames"].feature)
         self._asked = as_size(size)
         self.table, self.frames = _read_table(
             self._where,
@@ -130,8 +141,17 @@ class RecordSource(StorySource):
         self.size = self._asked or self._first_size()
 
     def images(self, index: int) -> np.ndarray:
-        content = _features(self._records[index])["frames/image"].bytes_list.value
+        return self._images(index, None)
+
+    def random_images(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        return self._images(index, rng)
+
+    def _images(self, index: int, rng: np.random.Generator | None) -> np.ndarray:
+        features = _features(self._records[index])
+        content = features["frames/image"].bytes_list.value
         pictures = [read_picture(content[f], self._what(index, f)) for f in range(self.frames)]
+        if self.has_strips:
+            pictures = [cut_from_strip(p, *cut) for p, cut in zip(pictures, self._cuts(index, features, rng))]
         for f, picture in enumerate(pictures):
             if self._asked is None and (picture.height, picture.width) != self.size:
                 raise StoryjaxError(
@@ -143,27 +163,56 @@ class RecordSource(StorySource):
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]
         story, features = super().__getitem__(index), _features(self._records[index])
+        count = len(features["frames/sentence"].bytes_list.value)
+        for name, shape in self._others.items():
+            story[name] = np.asarray(_values(features[f"frames/{name}"])).reshape(count, *shape)[: self.frames]
+        present = _rows(features, "frames/characters", count) if "characters" in story else [[]] * count
+        characters = [[int(k) for k in present[f] if k >= 0] for f in range(self.frames)]
         if "frames/mask" in features:
-            story |= self._figures(features)
+            story["masks"] = self._masks(features, characters)
+        if "frames/boxes" in features or "frames/boxes/ragged_flat_values" in features:
+            story["boxes"] = self._boxes(features, characters)
+        if "frames/figure" in features and all(features["frames/figure"].bytes_list.value[: self.frames]):
+            story["figures"] = self._figures(index, features)
         return story
 
-    def _figures(self, features: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Masks and boxes, renumbered from "k-th of this frame" to "character k"."""
-        with_sentence = len(features["frames/sentence"].bytes_list.value)
-        present = _rows(features, "frames/characters", with_sentence)
-        boxes = _rows(features, "frames/boxes", with_sentence)
-        masks_out = np.zeros((self.frames, *self.size), np.uint8)
-        boxes_out = np.zeros((self.frames, len(self.labels.characters), 4), np.float32)
-        for f in range(self.frames):
-            characters = [int(k) for k in present[f] if k >= 0]
-            mask = Image.open(io.BytesIO(features["frames/mask"].bytes_list.value[f])).convert("L")
-            source = mask.height, mask.width
+    def _masks(self, features: Mapping[str, Any], characters: list[list[int]]) -> np.ndarray:
+        """(F, H, W), renumbered from "k-th of this frame" to "character k"."""
+        out = np.zeros((self.frames, *self.size), np.uint8)
+        for f, present in enumerate(characters):
             renumber = np.zeros(256, np.uint8)
-            renumber[1 : 1 + len(characters)] = np.array(characters, int) + 1
-            masks_out[f] = renumber[fit_picture(mask, self.size, nearest=True)]
-            rows = np.asarray(boxes[f], np.float32).reshape(-1, 4)[: len(characters)]
-            boxes_out[f, characters[: len(rows)]] = fit_boxes(rows, source, self.size)
-        return {"masks": masks_out, "boxes": boxes_out}
+            renumber[1 : 1 + len(present)] = np.array(present, int) + 1
+            out[f] = renumber[fit_picture(_gray(features["frames/mask"], f), self.size, nearest=True)]
+        return out
+
+    def _boxes(self, features: Mapping[str, Any], characters: list[list[int]]) -> np.ndarray:
+        """(F, K, 4), from "k-th of this frame" to "character k"."""
+        boxes = _rows(features, "frames/boxes", len(features["frames/sentence"].bytes_list.value))
+        out = np.zeros((self.frames, len(self.labels.characters), 4), np.float32)
+        for f, present in enumerate(characters):
+            rows = np.asarray(boxes[f], np.float32).reshape(-1, 4)[: len(present)]
+            with Image.open(io.BytesIO(features["frames/image"].bytes_list.value[f])) as picture:
+                source = picture.height, picture.width
+            out[f, present[: len(rows)]] = fit_boxes(rows, source, self.size)
+        return out
+
+    def _figures(self, index: int, features: Mapping[str, Any]) -> np.ndarray:
+        """(F, H, W) as the data set has them; of a strip, of the picture that `images` gives."""
+        figures = [_gray(features["frames/figure"], f) for f in range(self.frames)]
+        if self.has_strips:
+            figures = [cut_from_strip(figure, *cut) for figure, cut in zip(figures, self._cuts(index, features, None))]
+        return np.stack([fit_picture(figure, self.size, nearest=True) for figure in figures])
+
+    def _cuts(
+        self, index: int, features: Mapping[str, Any], rng: np.random.Generator | None
+    ) -> list[tuple[int, int, int]]:
+        """(number, height, width) of the picture to cut out of each frame's strip: the frame's own, or one that `rng` draws."""
+        strips = _rows(features, "frames/strip", len(features["frames/sentence"].bytes_list.value))[: self.frames]
+        names = self.table.texts.get("frame_id", {index: [f"{self.table.ids[index]}/{f}" for f in range(self.frames)]})
+        numbers = [
+            chosen(n, count) if rng is None else rng.integers(count) for n, (count, _, _) in zip(names[index], strips)
+        ]
+        return [(int(number), height, width) for number, (_, height, width) in zip(numbers, strips)]
 
     def fingerprint(self) -> dict[str, Any]:
         counts = {"stories": len(self), "frames": self.frames, "size": list(self.size)}
@@ -181,7 +230,10 @@ class RecordSource(StorySource):
             yield from self._records.__getitems__(list(range(start, min(start + _CHUNK, len(self._records)))))
 
     def _first_size(self) -> Size:
-        first = read_picture(_features(self._records[0])["frames/image"].bytes_list.value[0], self._what(0, 0))
+        features = _features(self._records[0])
+        if self.has_strips:
+            return self._cuts(0, features, None)[0][1:]
+        first = read_picture(features["frames/image"].bytes_list.value[0], self._what(0, 0))
         return first.height, first.width
 
     def _what(self, index: int, frame: int) -> str:
@@ -194,11 +246,18 @@ def _read_table(
     """Everything but the pictures of all `records`, and the settled number of frames."""
     ids, titles, sentences = [], [], []
     truth: dict[str, list] = {name: [] for name in ("characters", *_INTEGERS, *_FLAGS) if name in known}
+    texts: dict[str, list[list[str]]] = {
+        name: [] for name, kind in known.items() if _is_text(kind) and name not in _KNOWN
+    }
+    labelled = True
     for position, record in enumerate(records):
         features = _features(record)
         ids.append(_text(features, "story_id") or str(position))
         titles.append(_text(features, "title"))
         sentences.append([text.decode() for text in features["frames/sentence"].bytes_list.value])
+        labelled &= "labelled" not in features or bool(_values(features["labelled"])[0])
+        for name, values in texts.items():
+            values.append([text.decode() for text in features[f"frames/{name}"].bytes_list.value])
         for name, values in truth.items():
             if name == "characters":
                 values.append(multi_hot(_rows(features, "frames/characters", len(sentences[-1])), characters))
@@ -209,11 +268,38 @@ def _read_table(
         empty = next((f for f in range(count) if not story[f].strip()), None)
         if empty is not None:
             raise StoryjaxError(f"{where}: story '{name}', frame {empty + 1} has no sentence; every frame needs one")
+    if not labelled:  # who is in a frame is unknown for some, so it is not said for any
+        truth.pop("characters", None)
     arrays = {}
     for name, values in truth.items():
         dtype = np.uint8 if name == "characters" else bool if name in _FLAGS else np.int32
         arrays[name] = np.array([story[:count] for story in values], dtype)
-    return StoryTable(ids, titles, [story[:count] for story in sentences], arrays), count
+    texts = {name: [story[:count] for story in values] for name, values in texts.items()}
+    return StoryTable(ids, titles, [story[:count] for story in sentences], arrays, texts), count
+
+
+def _is_text(feature: Any) -> bool:
+    from tensorflow_datasets.core.features import Text
+
+    return isinstance(feature, Text)
+
+
+def _other_fields(frame: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Name and shape of the frame's fields of fixed shape that have no meaning of their own here."""
+    from tensorflow_datasets.core.features import Tensor
+
+    def plain(name: str, kind: Any) -> bool:
+        if name in _KNOWN or _is_text(kind) or not isinstance(kind, Tensor):
+            return False
+        shape, dtype = cast(tuple, kind.shape), cast(np.dtype, kind.np_dtype)
+        return None not in shape and np.issubdtype(dtype, np.number)
+
+    return {name: tuple(kind.shape) for name, kind in frame.items() if plain(name, kind)}
+
+
+def _gray(feature: Any, frame: int) -> Image.Image:
+    with Image.open(io.BytesIO(feature.bytes_list.value[frame])) as picture:
+        return picture.convert("L")
 
 
 def multi_hot(frames: Sequence[Sequence[int]], characters: int) -> np.ndarray:
