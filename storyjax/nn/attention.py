@@ -20,6 +20,7 @@ from storyjax.nn.layers import Linear
 
 IMPLEMENTATIONS = ("xla", "mapped", *fused.BACKENDS)
 MAPPED_FROM = 512 * 512  # score entries of one head from which one head at a time is faster on a CPU
+ROWS = 512  # queries of a long sequence that are taken at a time there
 
 
 def attention(
@@ -55,29 +56,37 @@ def _choose(q: jax.Array, k: jax.Array, mask: jax.Array | None) -> str:
 
 
 def _xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
-    """Heads first, so that both products are plain batched matrix products; divided by the sum last, on fewer numbers."""
+    """Heads first, so that both products are plain batched matrix products."""
     q, k, v = (jnp.swapaxes(x, -2, -3) for x in (q, k, v))
     scores = jnp.matmul(q, jnp.swapaxes(k, -1, -2), preferred_element_type=jnp.float32) * scale
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    total = weights.sum(axis=-1, keepdims=True)
-    out = jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32) / total
-    return jnp.swapaxes(out.astype(v.dtype), -2, -3)
+    return jnp.swapaxes(_weighted(scores, v), -2, -3)
 
 
 def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
+    """One head at a time, of long sequences `ROWS` queries at a time: scores stay small enough for a cache."""
     *lead, length, heads, depth = q.shape
+    rows = ROWS if length > ROWS and length % ROWS == 0 else length
 
     def heads_first(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x, -2, -3).reshape(-1, x.shape[-3], x.shape[-1])
 
+    def in_blocks(x: jax.Array) -> jax.Array:
+        return x.reshape(length // rows, rows, x.shape[-1])
+
     def one_head(parts: tuple[jax.Array, ...]) -> jax.Array:
         head_q, head_k, head_v, *visible = parts
-        scores = jnp.matmul(head_q, head_k.T, preferred_element_type=jnp.float32) * scale
-        if visible:
-            scores = jnp.where(visible[0], scores, jnp.finfo(jnp.float32).min)
-        return jax.nn.softmax(scores, axis=-1).astype(head_v.dtype) @ head_v
+        keys = head_k.T
+
+        def one_block(block: tuple[jax.Array, ...]) -> jax.Array:
+            scores = jnp.matmul(block[0], keys, preferred_element_type=jnp.float32) * scale
+            if visible:
+                scores = jnp.where(block[1], scores, jnp.finfo(jnp.float32).min)
+            return _weighted(scores, head_v)
+
+        blocks = (in_blocks(head_q), *map(in_blocks, visible))
+        return jax.lax.map(one_block, blocks).reshape(length, depth)
 
     parts = [heads_first(q), heads_first(k), heads_first(v)]
     if mask is not None:
@@ -85,6 +94,13 @@ def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, sc
         parts.append(jnp.broadcast_to(mask, (*lead, heads, length, keys)).reshape(-1, length, keys))
     out = jax.lax.map(one_head, tuple(parts))
     return jnp.moveaxis(out.reshape(*lead, heads, length, depth), -3, -2)
+
+
+def _weighted(scores: jax.Array, v: jax.Array) -> jax.Array:
+    """softmax(scores) @ v: scores (..., L, M) float32, v (..., M, D); divided by the sum last, on fewer numbers."""
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    total = weights.sum(axis=-1, keepdims=True)
+    return (jnp.matmul(weights.astype(v.dtype), v, preferred_element_type=jnp.float32) / total).astype(v.dtype)
 
 
 class Attention(nnx.Module):

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -21,14 +19,13 @@ from storyjax.checkpoints.folder import save_folder
 from storyjax.config import from_json, to_json
 from storyjax.data.tokenizer import load_tokenizer, tokenize
 from storyjax.diffusion import guidance, noise
-from storyjax.diffusion.frame_init import FrameInit, frame_init
-from storyjax.diffusion.samplers import Sampler, sample
-from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
+from storyjax.diffusion.frame_init import FrameInit
+from storyjax.diffusion.samplers import Sampler
+from storyjax.diffusion.schedule import ScheduleConfig
 from storyjax.errors import StoryjaxError
 from storyjax.models.clip_text import CLIPTextConfig
-from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes
-from storyjax.nn.build import Params, abstract, bind
-from storyjax.parallel.layouts import lay_out
+from storyjax.models.vae import AutoencoderKL, VAEConfig
+from storyjax.nn.build import Params, abstract
 from storyjax.story.pictures import Picture, read_picture
 from storyjax.story.story import Story
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
@@ -132,7 +129,6 @@ class ContextualStoryPipeline:
             self._vae,
             mesh,
         )
-        self._program = jax.jit(self._draw, static_argnames=("settings",))
 
     # ----- folders ---------------------------------------------------------------------------------------------------
 
@@ -294,8 +290,10 @@ class ContextualStoryPipeline:
         negative += [negative[-1]] * (tokens.shape[1] - count)
         motion = self.motion[None]
         if tokens.shape[1] == frames and self.mesh is None:
-            null = self._tokens(negative, 1)
-            drawn = self._program(self.params, tokens, null, keys, motion, scales.scales, first, settings=settings)
+            null = self._tokens(negative, 1)[0]
+            drawn = self._drawing.whole(
+                self.params, tokens, null, keys, motion, scales.scales, first, settings=settings
+            )
         else:
             null = self._tokens(negative[:1] if len(set(negative)) == 1 else negative, 1)[0]
             draw = as_chain if way.method == "chain" and tokens.shape[1] > frames else in_windows
@@ -373,59 +371,6 @@ class ContextualStoryPipeline:
             raise StoryjaxError("this is a story-continuation model: it needs the first picture, pass image=")
         if settings.frame_init is not None and first is None:
             raise StoryjaxError("FrameInit starts from a given first picture; pass image= or leave frame_init out")
-
-    # ----- the compiled program --------------------------------------------------------------------------------------
-
-    def _draw(
-        self,
-        params: Params,
-        tokens: jax.Array,
-        null_tokens: jax.Array,
-        keys: jax.Array,
-        motion: jax.Array,
-        scales: guidance.Scales,
-        first: jax.Array | None,
-        *,
-        settings: "Settings",
-    ) -> jax.Array:
-        """tokens (B, F, L), null_tokens (1, F, L), keys (B, 2), first (B, H, W, 3) or None -> uint8 (B, F, H, W, 3)."""
-        config, schedule = self.config, make_schedule(self.config.schedule)
-        model, encoder = bind(self.networks.story, params["unet"]), bind(self.networks.text, params["text_encoder"])
-        vae = bind(self._vae, params["vae"])
-        stories, frames = tokens.shape[:2]
-        factor = config.vae.factor
-        shape = (1, frames, config.size[0] // factor, config.size[1] // factor, config.vae.latent_channels)
-        key_pairs = jax.vmap(lambda data: jax.random.split(jax.random.wrap_key_data(data)))(keys)
-        start = jax.vmap(lambda pair: noise.draw(config.prior, pair[0], shape)[0])(key_pairs)
-
-        null = jnp.broadcast_to(encoder(null_tokens), (stories, *null_tokens.shape[1:], config.text_encoder.width))
-        text = guidance.text_batch(null, model.contextualize(encoder(tokens)), settings.form)
-
-        given = None if first is None else self._drawing.to_latents(params, first)
-        if given is not None and settings.frame_init is not None:
-            start = frame_init(schedule, settings.frame_init, given[:, None], start)
-        predict, start = self._predictor(model, text, motion, given, start, settings.form)
-        denoise = guidance.guided(predict, settings.form, scales)
-        latents = sample(denoise, schedule, settings.sampler, settings.steps, start, key_pairs[:, 1])
-        if given is not None:
-            latents = jnp.concatenate([given[:, None], latents[:, latents.shape[1] - frames + 1 :]], axis=1)
-        if not settings.decode:
-            return lay_out(latents, "everywhere")
-        images = vae.decode((latents / config.vae.scaling_factor).reshape(-1, *latents.shape[2:]))
-        return lay_out(to_bytes(images).reshape(stories, frames, *images.shape[1:]), "everywhere")
-
-    def _predictor(
-        self,
-        model: Any,
-        text: jax.Array,
-        motion: jax.Array,
-        given: jax.Array | None,
-        start: jax.Array,
-        form: guidance.Form,
-    ) -> tuple[Any, jax.Array]:
-        """The model with its conditions bound, (R B, F, ...) latents to output, and the latents it starts from."""
-        predict = self._drawing.conditioned(model, text, motion, given, start[:, :1], form)
-        return predict, start[:, 1:] if given is not None and self._drawing.continues else start
 
 
 def _everywhere(mesh: Mesh) -> Sharding:

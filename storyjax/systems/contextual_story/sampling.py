@@ -21,6 +21,7 @@ from storyjax.diffusion.schedule import ScheduleConfig, make_schedule
 from storyjax.diffusion.windows import Rows, blended, chunked, gather, on_parts, parts_of, spread
 from storyjax.models.vae import VAEConfig, to_bytes, to_unit
 from storyjax.nn.build import Params, bind
+from storyjax.parallel.layouts import lay_out
 from storyjax.systems.contextual_story.config import ContextualStoryConfig
 from storyjax.systems.contextual_story.long_story import Reading
 from storyjax.systems.contextual_story.objective import Networks
@@ -60,6 +61,11 @@ class Drawing:
     # ----- compiled programs -----------------------------------------------------------------------------------------
 
     @functools.cached_property
+    def whole(self) -> Callable[..., jax.Array]:
+        """Whole stories of the network's own length; arguments of `_whole`."""
+        return jax.jit(self._whole, static_argnames=("settings",))
+
+    @functools.cached_property
     def windows(self) -> Callable[..., jax.Array]:
         """Whole long stories; arguments of `_windows`."""
         return jax.jit(self._windows, static_argnames=("settings",))
@@ -85,6 +91,27 @@ class Drawing:
         return jax.jit(self._decode, static_argnames=("size",))
 
     # ----- what they do ----------------------------------------------------------------------------------------------
+
+    def _whole(
+        self,
+        params: Params,
+        tokens: jax.Array,
+        null_tokens: jax.Array,
+        keys: jax.Array,
+        motion: jax.Array,
+        scales: guidance.Scales,
+        first: jax.Array | None,
+        *,
+        settings: Settings,
+    ) -> jax.Array:
+        """tokens (B, F, L), null_tokens (F, L), keys (B, 2), first (B, H, W, 3) or None -> uint8 (B, F, H, W, 3)."""
+        model, encoder = bind(self.networks.story, params["unet"]), bind(self.networks.text, params["text_encoder"])
+        captions = model.contextualize(encoder(tokens))
+        given = None if first is None else self.to_latents(params, first)
+        latents = self._part(params, captions, null_tokens, keys, motion, scales, given, settings=settings)
+        if not settings.decode:
+            return lay_out(latents, "everywhere")
+        return lay_out(self._decode(params, latents, size=tokens.shape[0] * tokens.shape[1]), "everywhere")
 
     def _windows(
         self,

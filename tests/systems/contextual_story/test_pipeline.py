@@ -109,7 +109,7 @@ def test_a_story_does_not_depend_on_the_batch_it_is_drawn_in(visual, drawn):
 
 
 def test_nothing_is_compiled_again_for_other_sentences_seeds_or_scales(visual, drawn):
-    before = visual._program._cache_size()
+    before = visual._drawing.whole._cache_size()
     changed = [
         draw(visual, OTHERS, seed=7, guidance_scale=2),
         draw(visual, OTHERS, seed=7, guidance_scale=2.5),
@@ -117,7 +117,7 @@ def test_nothing_is_compiled_again_for_other_sentences_seeds_or_scales(visual, d
         draw(visual, OTHERS, seed=7, guidance_scale=2, negative_prompt="the lake"),
         draw(visual, OTHERS, seed=7, guidance_scale=2, negative_prompt=["the lake", "", "home"]),
     ]
-    assert visual._program._cache_size() == before
+    assert visual._drawing.whole._cache_size() == before
     for i, one in enumerate(changed):
         for other in changed[:i]:
             assert (one != other).any()
@@ -191,8 +191,7 @@ GIVEN, START = (RANDOM.standard_normal(shape).astype(np.float32) for shape in ((
 @pytest.mark.parametrize(("form", "branches"), [("none", 1), ("text", 2), ("both", 3)])
 def test_a_visualization_model_holds_frame_0_still_at_timestep_0(visual, form, branches):
     model, text = Shown(), np.zeros((2 * branches, 3, 4, 8))
-    predict, start = visual._predictor(model, text, visual.motion[None], GIVEN, START, form)
-    np.testing.assert_array_equal(start, START)
+    predict = visual._drawing.conditioned(model, text, visual.motion[None], GIVEN, START[:, :1], form)
     predict(jnp.tile(START, (branches, 1, 1, 1, 1)), 700)
     for branch in range(branches):
         rows = slice(2 * branch, 2 * branch + 2)
@@ -205,9 +204,8 @@ def test_a_visualization_model_holds_frame_0_still_at_timestep_0(visual, form, b
 @pytest.mark.parametrize(("form", "branches"), [("none", 1), ("text", 2), ("both", 3)])
 def test_a_continuation_model_is_given_frame_0_beside_the_others(continuing, form, branches):
     model, text = Shown(), np.zeros((2 * branches, 3, 4, 8))
-    predict, start = continuing._predictor(model, text, continuing.motion[None], GIVEN, START, form)
-    np.testing.assert_array_equal(start, START[:, 1:])
-    predict(start, 700)
+    predict = continuing._drawing.conditioned(model, text, continuing.motion[None], GIVEN, START[:, :1], form)
+    predict(START[:, 1:], 700)
     expected = [START[:, 0], GIVEN, GIVEN] if form == "both" else [GIVEN] * branches
     np.testing.assert_array_equal(model.first, np.concatenate(expected))
 
