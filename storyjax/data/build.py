@@ -135,6 +135,8 @@ def build(
         return folder
     import tensorflow_datasets as tfds
 
+    if runner:
+        print(f"{name}: building on Apache Beam's {runner} runner, which shows nothing until it is done")
     files = tfds.download.DownloadConfig(manual_dir=Path(manual_dir).expanduser() if manual_dir else None, **beam)
     try:
         with _set_aside(folder), _quiet_tfds():
