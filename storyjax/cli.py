@@ -321,6 +321,8 @@ def data_build(
     processes: int | None = None,
     skip_broken: bool = False,
     overwrite: bool = False,
+    runner: Literal["direct", "dataflow", "flink"] | None = None,
+    beam_option: tuple[str, ...] = (),
 ) -> None:
     """Build a dataset: `storyjax data build cartoon_stories`.
 
@@ -332,6 +334,8 @@ def data_build(
         processes: Processes that draw or read; default: one for each core.
         skip_broken: Leave out stories that cannot be built, and list them at the end.
         overwrite: Build again what is built already.
+        runner: Build on Apache Beam (an environment of its own: `make beam`), on this machine or on a cluster.
+        beam_option: Options for Beam, such as `--beam-option flink_master=host:8081 parallelism=64`.
     """
     from storyjax.data.build import build
 
@@ -343,8 +347,64 @@ def data_build(
         overwrite=overwrite,
         manual_dir=manual_dir,
         skip_broken=skip_broken,
+        runner=runner,
+        beam_options=beam_option,
     )
     print(folder)
+
+
+@data_app.command(name="bench")
+def data_bench(
+    name: Positional[str],
+    /,
+    *,
+    split: str = "train",
+    data_dir: Path | None = None,
+    size: int | None = None,
+    frames: int | None = None,
+    batch_size: int = 16,
+    threads: tuple[int, ...] = (4,),
+    workers: tuple[int, ...] | None = None,
+    step_ms: float | None = None,
+    cache: tuple[Path, ...] = (),
+    seconds: float = 3.0,
+    out: Path | None = None,
+) -> None:
+    """Say whether reading keeps up with training: frames a second of the input, and what a step needs.
+
+    Args:
+        name: A built dataset, or a folder of your own stories.
+        split: Which stories.
+        data_dir: Where built datasets lie.
+        size: Pixels on a side as trained on; default: as the pictures are.
+        frames: Use the first frames of every story; default: all.
+        batch_size: Stories that one process reads for a step.
+        threads: Threads that read; each number is measured.
+        workers: Processes that read; each number is measured, 0 leaves them out; default: one for each core.
+        step_ms: What a training step takes; default: 13 ms a story.
+        cache: Folders with cached latents or states of the text, as training keeps them.
+        seconds: How long each way of reading is measured.
+        out: Also write what was found as JSON here.
+    """
+    from rich import print as show
+
+    from storyjax.data.bench import bench
+
+    report = bench(
+        name,
+        split=split,
+        data_dir=data_dir,
+        size=size,
+        frames=frames,
+        batch_size=batch_size,
+        threads=threads,
+        workers=workers,
+        step_ms=step_ms,
+        caches=cache,
+        seconds=seconds,
+        out=out,
+    )
+    show(report.table())
 
 
 @data_app.command(name="check")

@@ -113,6 +113,9 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
         monkeypatch.setattr(f"storyjax.{verb}", lambda *args, **_: called.append(args) or SimpleNamespace(text=str))
     monkeypatch.setattr("storyjax.api.evaluate_model", lambda *args, **_: called.append(args))
     monkeypatch.setattr("storyjax.data.build.build", build)
+    monkeypatch.setattr(
+        "storyjax.data.bench.bench", lambda *args, **_: called.append(args) or SimpleNamespace(table=str)
+    )
     whole = SimpleNamespace(text=str, whole=True)
     monkeypatch.setattr("storyjax.data.check.check", lambda folder, *_, **__: called.append(folder) or whole)
     monkeypatch.setattr("storyjax.launch.start.launch", lambda *_, **__: None)  # the configuration was called

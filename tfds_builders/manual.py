@@ -1,10 +1,14 @@
 """Base of the builders whose files the user brings (`manual_dir`): one way to read, to skip, to tell, to use every core."""
 
 import collections
+import copy
+import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from etils import epath
 from tqdm import tqdm
 
 from tfds_builders.layout import BrokenStory, Key, Layout, LayoutError
@@ -32,6 +36,7 @@ class ManualBuilder(OrderedBuilder, skip_registration=True):
     def __init__(self, *, processes: int | None = None, skip_broken: bool = False, **kwargs):
         self._processes, self._skip_broken = processes, skip_broken
         self.broken: list[str] = []
+        self.counted: dict[str, int] = {}  # by Beam: {"train.stories": 10190, "train.broken": 1}
         self._sizes: collections.Counter[tuple[int, int]] = collections.Counter()
         super().__init__(**kwargs)
 
@@ -60,11 +65,26 @@ class ManualBuilder(OrderedBuilder, skip_registration=True):
             ) from None
 
     def _generate_splits(self, dl_manager, download_config):
-        infos = super()._generate_splits(dl_manager, download_config)
+        try:
+            infos = super()._generate_splits(dl_manager, download_config)
+        except Exception as error:
+            if self.on_beam and (told := _from_worker(error)):
+                raise told from error
+            raise
+        if self.on_beam:
+            self._read_notes([info.name for info in infos])
         self._tell()
         return infos
 
     def _generate_examples(self, layout: Layout, split: str, keys: Sequence[Key]):
+        if not self.on_beam:
+            return self._read_here(layout, split, keys)
+        from tfds_builders import on_beam
+
+        opened = functools.partial(copy.copy, _without_tables(layout))
+        return on_beam.StoriesOf(opened, split, keys, self._note(split), skip_broken=self._skip_broken, sizes=_sizes)
+
+    def _read_here(self, layout: Layout, split: str, keys: Sequence[Key]):
         processes = self._processes or (1 if len(keys) <= 200 else cores())
         chunks = (keys[start : start + layout.chunk] for start in range(0, len(keys), layout.chunk))
         made = in_order(ReadStories(layout), chunks, processes)
@@ -86,6 +106,23 @@ class ManualBuilder(OrderedBuilder, skip_registration=True):
                 "`storyjax data check` says what is missing"
             )
 
+    def _process_pipeline_result(self, pipeline_result):
+        from tfds_builders import on_beam
+
+        self.counted = on_beam.counted(pipeline_result)
+
+    def _note(self, split: str) -> str:
+        return str(epath.Path(self._data_dir) / f"{split}.note.json")
+
+    def _read_notes(self, splits: Sequence[str]) -> None:
+        """What workers left out of `splits`, and the sizes of their pictures."""
+        from tfds_builders import on_beam
+
+        for split in splits:
+            broken, sizes = on_beam.read_note(self._note(split))
+            self.broken += [f"split {split}: {story}" for story in broken]
+            self._sizes.update(sizes)
+
     def _tell(self) -> None:
         """Write and print what was left out, and say so where pictures have several sizes."""
         if self.broken:
@@ -95,6 +132,28 @@ class ManualBuilder(OrderedBuilder, skip_registration=True):
         if len(self._sizes) > 1:
             sizes = ", ".join(f"{width}x{height} ({count:,})" for (height, width), count in self._sizes.most_common(4))
             print(f"{self.name}: pictures of {len(self._sizes)} sizes: {sizes}; give a size when you open the data set")
+
+
+def _without_tables(layout: Layout) -> Layout:
+    """As it was before it read anything: what it has read since would travel in the description of the pipeline."""
+    fresh = copy.copy(layout)
+    for name in [*vars(fresh)]:
+        if isinstance(getattr(type(fresh), name, None), functools.cached_property):
+            delattr(fresh, name)
+    return fresh
+
+
+def _from_worker(error: Exception) -> BrokenStory | LayoutError | None:
+    """What ended a build on Beam, if a story did or a split without any: runners make a text of a worker's error."""
+    said = f"{type(error).__name__}: {error}"
+    broken = re.search(r"BrokenStory: (.*?)(?: \[while running|\n|$)", said)
+    if broken:
+        return BrokenStory(f"{broken[1].strip()}; mend it, or leave such stories out with --skip-broken")
+    if empty := re.search(r"generated examples is 0 for split (\w+)", said):
+        return LayoutError(
+            f"none of the stories of split {empty[1]} can be built; `storyjax data check` says what is missing"
+        )
+    return None
 
 
 def _sizes(story: dict[str, Any]) -> list[tuple[int, int]]:

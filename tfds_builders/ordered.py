@@ -5,7 +5,7 @@ TensorFlow. Reading shuffles anyway, and a known order makes position in the fil
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -16,13 +16,22 @@ SHARD_BYTES = 256 << 20
 
 
 class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of builders whose `_generate_examples` yields (key, example) in the order to be written; keys are not stored."""
+    """Base of builders whose `_generate_examples` yields (key, example) in the order to be written; keys are not stored.
+
+    Where a Beam runner (or options for one) is asked for, `on_beam` is true before `_split_generators` is called. Generators
+    are then Beam transforms of (position, example), and TFDS's own Beam writer sorts them by position.
+    """
+
+    on_beam = False
 
     def __init__(self, **kwargs):
         kwargs.setdefault("file_format", "array_record")
         super().__init__(**kwargs)
 
-    def _generate_splits(self, dl_manager, download_config) -> list[tfds.core.SplitInfo]:
+    def _generate_splits(self, dl_manager, download_config) -> Sequence[tfds.core.SplitInfo]:
+        self.on_beam = download_config.beam_runner is not None or download_config.beam_options is not None
+        if self.on_beam:
+            return super()._generate_splits(dl_manager, download_config)
         most = download_config.max_examples_per_split
         generators = self._split_generators(dl_manager).items()
         return [self._write_split(name, itertools.islice(examples, most)) for name, examples in generators]
@@ -40,7 +49,10 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     writer = ArrayRecordWriter(str(parts[-1]), "group_size:1")
                     lengths.append(0)
                     sizes.append(0)
-                record = serializer.serialize_example(features.encode_example(example))
+                # In a fixed order of its fields: as TFDS serialises, every process has an order of its own.
+                record = serializer.get_tf_example(features.encode_example(example)).SerializeToString(
+                    deterministic=True
+                )
                 writer.write(record)
                 lengths[-1] += 1
                 sizes[-1] += len(record)

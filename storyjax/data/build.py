@@ -7,13 +7,15 @@ import importlib
 import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tfds_builders
 from storyjax.errors import StoryjaxError
 from tfds_builders.layout import BrokenStory, LayoutError
+
+RUNNERS = ("direct", "dataflow", "flink")  # of Apache Beam: this machine, and two kinds of cluster
 
 
 def default_data_dir() -> Path:
@@ -89,6 +91,8 @@ def build(
     overwrite: bool = False,
     manual_dir: str | Path | None = None,
     skip_broken: bool = False,
+    runner: str | None = None,
+    beam_options: Sequence[str] = (),
 ) -> Path:
     """Build data set `name` and return the folder that `tfds.builder_from_directory` reads.
 
@@ -103,6 +107,8 @@ def build(
         overwrite: build again, and replace the old data set once the new one is complete.
         manual_dir: the user's copy of a published data set, for builders that read one.
         skip_broken: leave out stories that cannot be built and list them at the end; otherwise the first is an error.
+        runner: build on Apache Beam: "direct" (this machine), "dataflow" or "flink". None: without Beam.
+        beam_options: options for Beam, as "key=value".
     """
     cls = builder_class(name)
     configs = [entry.name for entry in cls.BUILDER_CONFIGS]
@@ -110,6 +116,7 @@ def build(
         raise unknown(f"configuration of {name}", config, configs)
     if processes is not None and processes < 1:
         raise StoryjaxError(f"processes must be at least 1, got {processes}; leave it out to use every core")
+    beam = _beam(runner, beam_options, processes, (data_dir, manual_dir))
     options = _options(cls, processes, manual_dir, skip_broken)
     root = Path(data_dir).expanduser() if data_dir else default_data_dir()
     try:
@@ -128,13 +135,41 @@ def build(
         return folder
     import tensorflow_datasets as tfds
 
-    files = tfds.download.DownloadConfig(manual_dir=Path(manual_dir).expanduser() if manual_dir else None)
+    if runner:
+        print(f"{name}: building on Apache Beam's {runner} runner, which shows nothing until it is done")
+    files = tfds.download.DownloadConfig(manual_dir=Path(manual_dir).expanduser() if manual_dir else None, **beam)
     try:
         with _set_aside(folder), _quiet_tfds():
             make().download_and_prepare(download_config=files)
     except (BrokenStory, LayoutError) as error:
         raise StoryjaxError(f"{name} is not built: {error}") from error
     return folder
+
+
+def _beam(
+    runner: str | None, options: Sequence[str], processes: int | None, folders: Sequence[str | Path | None]
+) -> dict[str, Any]:
+    """What TFDS is told about Beam; nothing without a runner."""
+    if runner is None:
+        if options:
+            raise StoryjaxError("Beam options need a runner; add --runner direct, dataflow or flink")
+        return {}
+    if runner not in RUNNERS:
+        raise StoryjaxError(f"runner must be one of {', '.join(RUNNERS)}, got {runner!r}")
+    for folder in folders:
+        if "://" in str(folder):  # array_record files and the readers of published trees know folders only
+            raise StoryjaxError(
+                f"expected a folder that every worker sees (a shared disk, a mounted bucket), got '{folder}'; mount it"
+            )
+    try:
+        from storyjax.data.beam import download_options
+    except ImportError as error:
+        raise StoryjaxError(
+            "a build with --runner needs Apache Beam, which is not installed here: `make beam` makes .venv-beam, an "
+            "environment of its own (Beam wants older versions of protobuf, pillow and pyarrow); then "
+            "`.venv-beam/bin/storyjax data build ... --runner ...`"
+        ) from error
+    return download_options(runner, options, processes)
 
 
 def _options(cls: type, processes: int | None, manual_dir: str | Path | None, skip_broken: bool) -> dict[str, Any]:

@@ -291,6 +291,12 @@ class CachedSource(StorySource):
         self._open()
 
 
+def made_from(folder: str | Path) -> dict[str, Any]:
+    """The `fingerprint` that `build_cache` was given for the cache in `folder`: to open it where its encoder is not at hand."""
+    noted = _read_note(Path(folder))["fingerprint"]
+    return {name: value for name, value in noted.items() if name not in ("source", "dtype", "means")}
+
+
 def _read_note(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "cache.json").read_text())

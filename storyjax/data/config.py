@@ -16,7 +16,8 @@ class DataConfig:
     frames: int = 5
     train_split: str = "train"  # "train[:10000]" trains on the first ten thousand stories
     seed: int = 0  # of the order of the stories
-    threads: int = 2  # that read ahead
+    threads: int = 2  # that read ahead; of each worker, where there are any
+    workers: int = 0  # processes that read ahead; `storyjax data bench` says whether they help
     random_frames: bool = False  # of frames with several pictures, draw one anew in every epoch
 
     def open(self, split: str) -> StorySource:

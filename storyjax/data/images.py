@@ -38,11 +38,13 @@ def read_picture(content: bytes | str | Path, what: str = "") -> Image.Image:
     """
     what = what or "picture" + ("" if isinstance(content, bytes) else f" '{content}'")
     try:
-        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
-            picture = ImageOps.exif_transpose(opened)
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
+            ImageOps.exif_transpose(picture, in_place=True)
             if picture.has_transparency_data:
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
-            return picture.convert("RGB")
+                white = Image.new("RGBA", picture.size, "white")
+                return Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+            picture.load()
+            return picture if picture.mode == "RGB" else picture.convert("RGB")  # convert() copies also what is RGB
     except FileNotFoundError:
         raise StoryjaxError(f"{what} does not exist; check the path") from None
     except UnidentifiedImageError:

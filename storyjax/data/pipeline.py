@@ -63,6 +63,9 @@ def make_batches(
     chosen = range(batch_size) if rows is None else tuple(rows)
     if batch_size < 1 or not chosen or not set(chosen) <= set(range(batch_size)):
         raise StoryjaxError(f"expected rows out of a batch of {batch_size} stories, got {list(chosen)}")
+    for name, count in (("threads", threads), ("workers", workers)):
+        if count < 0:
+            raise StoryjaxError(f"expected {name} of 0 or more, got {count}")
     return Batches(elements, batch_size, seed, start, shuffle, threads, workers, chosen, random_frames)
 
 

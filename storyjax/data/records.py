@@ -270,7 +270,10 @@ class RecordSource(StorySource):
     def _content_hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for record in self._all_records():
-            digest.update(record)
+            features = _features(record)
+            for name in sorted(features):  # records of the same content may have their fields in another order
+                digest.update(f"{name}:".encode())
+                digest.update(features[name].SerializeToString())
         return digest.hexdigest()
 
     def _all_records(self) -> Iterator[bytes]:

@@ -47,6 +47,7 @@ class RecogniserRun:
             self.train.batch_size,
             self.data.seed,
             threads=self.data.threads,
+            workers=self.data.workers,
             rows=rows,
             random_frames=self.data.random_frames,
         )

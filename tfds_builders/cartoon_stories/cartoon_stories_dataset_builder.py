@@ -75,6 +75,18 @@ def draw_stories(split: str, count: int, size: int, processes: int, frames: int 
     yield from itertools.chain.from_iterable(in_order(make, chunks, processes))
 
 
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """The stories of a split by their number, for workers of Apache Beam."""
+
+    split: str
+    size: int
+    frames: int
+
+    def story(self, key: int) -> dict:
+        return encode_stories(self.split, range(key, key + 1), self.size, self.frames)[0]
+
+
 class CartoonStories(OrderedBuilder):
     """Stories of eight friends, five frames each by default, drawn from a plan, with the truth of every frame.
 
@@ -136,7 +148,14 @@ class CartoonStories(OrderedBuilder):
         return {split: self._generate_examples(split, count) for split, count in self.builder_config.stories}
 
     def _generate_examples(self, split: str, count: int):
-        processes = self._processes or (1 if count <= 200 else cores())
         config = self.builder_config
+        if self.on_beam:
+            from tfds_builders import on_beam
+
+            return on_beam.StoriesOf(functools.partial(Drawn, split, config.size, config.frames), split, range(count))
+        return self._draw_here(split, count, config)
+
+    def _draw_here(self, split: str, count: int, config: CartoonConfig):
+        processes = self._processes or (1 if count <= 200 else cores())
         records = draw_stories(split, count, config.size, processes, config.frames)
         yield from enumerate(tqdm(records, desc=f"{self.name} {split}", total=count, unit="story", mininterval=1.0))

@@ -155,7 +155,11 @@ class ContextualStoryRun:
             init_params=start,
             progress=progress,
             placement=placement,
-            free=[r"^(codec|defaults)\.", r"^data\.(data_dir|threads)$", r"^(vae_folder|tokenizer_folder|init_from)$"],
+            free=[
+                r"^(codec|defaults)\.",
+                r"^data\.(data_dir|threads|workers)$",
+                r"^(vae_folder|tokenizer_folder|init_from)$",
+            ],
         )
         if not result.stopped_by:
             self.export(workdir)
