@@ -1,0 +1,98 @@
+"""The metrics by name. A module is imported only when one of its metrics is asked for."""
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from storyjax.config import nearest
+from storyjax.errors import StoryjaxError
+from storyjax.evals.metric import StoryMetric
+
+HELP = "help"  # what lists them
+TABLES = ("storyjax.evals.convolutional", "storyjax.evals.transformer_metrics")  # each with a dictionary METRICS
+OWN = {"recogniser": "storyjax.evals.recogniser_metric:RecogniserMetric"}
+NEEDS = {
+    "real": "the data's real frames",
+    "characters": "who is in each frame",
+    "boxes": "where someone is (boxes.json, or a detector)",
+    "truth": "the truth of every frame",
+}
+
+
+@functools.cache
+def metric_places() -> dict[str, str]:
+    """Name -> "module:class" of every metric there is."""
+    places = dict(OWN)
+    for table in TABLES:
+        if importlib.util.find_spec(table) is not None:
+            places |= importlib.import_module(table).METRICS
+    return places
+
+
+def metric_class(name: str) -> type[StoryMetric]:
+    """Error: no metric of that name (naming the nearest)."""
+    places = metric_places()
+    if name not in places:
+        raise StoryjaxError(f"there is no metric '{name}'{nearest(name, sorted(places))} (--metrics {HELP} lists them)")
+    module, _, attribute = places[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def metric_options(name: str) -> list[str]:
+    """What a metric can be opened with."""
+    opened: Any = metric_class(name).open  # type: ignore[attr-defined]  # every registered class has it
+    return [each.name for each in inspect.signature(opened).parameters.values() if each.kind != each.VAR_KEYWORD]
+
+
+def open_metric(name: str, options: Mapping[str, Any] | None = None) -> StoryMetric:
+    """The metric with its published weights. Errors: no such metric or option; weights that are not on this machine."""
+    found, known = metric_class(name), metric_options(name)
+    for option in options or {}:
+        if option not in known:
+            told = nearest(option, known) if known else "; it has none"
+            raise StoryjaxError(f"the metric '{name}' has no option '{option}'{told}")
+    return found.open(**(options or {}))  # type: ignore[attr-defined]
+
+
+def parse_options(names: Sequence[str], changes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options by metric from texts such as "char_f1.classifier=runs/classifier/model".
+
+    Errors: a text of another form, a metric that is not among `names`.
+    """
+    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for change in changes:
+        path, equals, value = change.partition("=")
+        metric, dot, option = path.strip().partition(".")
+        if not equals or not dot:
+            raise StoryjaxError(f"expected an option of a metric as metric.option=value, got '{change}'")
+        if metric not in options:
+            raise StoryjaxError(f"'{change}': the metric '{metric}' is not asked for{nearest(metric, list(options))}")
+        options[metric][option.replace("-", "_")] = _value(value.strip())
+    return options
+
+
+def listing() -> str:
+    """All metrics with what each measures and needs, for people."""
+    lines = []
+    for name in sorted(metric_places()):
+        found = metric_class(name)
+        needs = ", ".join(NEEDS[need] for need in sorted(found.needs)) or "generated frames and sentences only"
+        lines.append(f"{name}: {found.title}, {found.better} is better")
+        if told := (inspect.getdoc(found) or "").partition("\n")[0]:
+            lines.append(f"    {told}")
+        lines.append(f"    needs {needs}")
+        if known := metric_options(name):
+            lines.append(f"    options: {', '.join(f'{name}.{option}' for option in known)}")
+    return "\n".join(lines)
+
+
+def _value(text: str) -> Any:
+    """A number, a truth value or a list by its JSON form; everything else is text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
