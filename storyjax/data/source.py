@@ -34,8 +34,11 @@ class StoryTable:
 class StorySource(abc.ABC):
     """Stories by position: `len(source)`, `source[i]`; N stories of F frames of H x W pixels.
 
-    Attributes: `name`, `split`, `table`, `labels` (names behind the numbers), `frames` (F), `size` (H, W).
+    Attributes: `name`, `split`, `table`, `labels` (names behind the numbers), `frames` (F), `size` (H, W), `given` (how many of
+    the first frames a model is given: 1 for story continuation).
     """
+
+    given: int = 0
 
     name: str
     split: str
@@ -51,6 +54,10 @@ class StorySource(abc.ABC):
     @abc.abstractmethod
     def fingerprint(self) -> dict[str, Any]:
         """What the arrays of this source depend on, as JSON values: name, counts, sizes and a hash of the content."""
+
+    def picture_names(self, index: int) -> list[str] | None:
+        """What the frames' own files are called in the data as released, without endings; None where that is not kept."""
+        del index
 
     @property
     def fields(self) -> tuple[str, ...]:

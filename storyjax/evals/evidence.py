@@ -2,8 +2,8 @@
 
 A folder belongs to one metric on one data set; `about.json` says which. Each file holds some stories, appears whole or not at all,
 and is never changed: processes write theirs beside each other, and whoever reads the folder finds the evidence of all of them.
-Evidence belongs to pictures: it is found again by the story's number and a digest of its pictures, so a picture that was replaced is
-measured anew.
+Evidence belongs to pictures: it is found again by the story's number and a digest of its pictures, so a picture that was replaced
+is measured anew.
 """
 
 import contextlib
@@ -45,6 +45,14 @@ class EvidenceFolder:
                 _write_once(self.folder / ABOUT, text + "\n")
         self.refresh()
 
+    @classmethod
+    def at(cls, folder: Path) -> "EvidenceFolder":
+        """What an earlier evaluation left in a folder."""
+        found = cls(None, "", {})
+        found.folder = folder
+        found.refresh()
+        return found
+
     def refresh(self) -> None:
         """Take in the files that are new, of this process or another."""
         if self.folder is None:
@@ -76,7 +84,7 @@ class EvidenceFolder:
         beside = _beside(path)
         with disk_errors_told(self.folder):
             with beside.open("wb") as file:
-                np.savez(file, **arrays)
+                np.savez(file, allow_pickle=False, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
             beside.replace(path)

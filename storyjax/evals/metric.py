@@ -8,7 +8,6 @@ an interval comes from drawing whole stories.
 
 import abc
 import dataclasses
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -45,7 +44,7 @@ class StoryFrames:
     characters: np.ndarray | None = None
     boxes: Sequence[Sequence[Box]] | None = None
     given: int = 0
-    truth: Mapping[str, np.ndarray] = types.MappingProxyType({})
+    truth: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 Need = Literal["real", "characters", "boxes", "truth"]

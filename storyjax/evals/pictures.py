@@ -1,4 +1,4 @@
-"""Generated stories as an evaluation sees them: frames by the story's number, from memory or from a folder (`picture_folders.py`)."""
+"""Generated stories as an evaluation sees them: frames by the story's number, from memory or a folder (`picture_folders.py`)."""
 
 import abc
 import hashlib

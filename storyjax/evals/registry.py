@@ -58,20 +58,28 @@ def open_metric(name: str, options: Mapping[str, Any] | None = None) -> StoryMet
     return found.open(**(options or {}))  # type: ignore[attr-defined]
 
 
-def parse_options(names: Sequence[str], changes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Options by metric from texts such as "char_f1.classifier=runs/classifier/model".
+def open_metrics(
+    names: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, StoryMetric]:
+    """Several metrics by name; no names: the recogniser alone. Errors: as `open_metric`; options of a metric not asked for."""
+    wanted = list(dict.fromkeys(names)) or ["recogniser"]
+    for metric in options or {}:
+        if metric not in wanted:
+            raise StoryjaxError(f"the metric '{metric}' has options, but is not asked for{nearest(metric, wanted)}")
+    for name in wanted:
+        metric_class(name)  # a wrong name is told before weights are read
+    return {name: open_metric(name, (options or {}).get(name)) for name in wanted}
 
-    Errors: a text of another form, a metric that is not among `names`.
-    """
-    options: dict[str, dict[str, Any]] = {name: {} for name in names}
+
+def parse_options(changes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options by metric from texts such as "char_f1.classifier=runs/classifier/model". Error: a text of another form."""
+    options: dict[str, dict[str, Any]] = {}
     for change in changes:
         path, equals, value = change.partition("=")
         metric, dot, option = path.strip().partition(".")
         if not equals or not dot:
             raise StoryjaxError(f"expected an option of a metric as metric.option=value, got '{change}'")
-        if metric not in options:
-            raise StoryjaxError(f"'{change}': the metric '{metric}' is not asked for{nearest(metric, list(options))}")
-        options[metric][option.replace("-", "_")] = _value(value.strip())
+        options.setdefault(metric, {})[option.replace("-", "_")] = _value(value.strip())
     return options
 
 
