@@ -120,14 +120,23 @@ class PictureFolder(Pictures):
         for frame in self._wanted(story):
             path = self._files[story].get(frame)
             digest.update(f"{frame}:".encode() + (b"" if path is None else path.read_bytes()))
-        digest.update(json.dumps(self._boxes.get(self._where.table.ids[story])).encode())
+        digest.update(json.dumps(self._told_boxes(story)).encode())
         return digest.hexdigest()
 
     def boxes(self, story: int) -> Sequence[Sequence[Box]] | None:
-        told = self._boxes.get(self._where.table.ids[story], self._boxes.get(str(story)))
+        """Error: boxes of fewer or more frames than the story has."""
+        told = self._told_boxes(story)
         if told is None:
             return None
+        if len(told) != self._where.frames:
+            raise StoryjaxError(
+                f"'{self.path / BOXES}': story '{self._where.table.ids[story]}' has boxes of {len(told)} frames, expected "
+                f"{self._where.frames}, with an empty list where nobody is"
+            )
         return [[Box(**box) for box in told[frame]] for frame in self._wanted(story)]
+
+    def _told_boxes(self, story: int) -> list[list[dict[str, Any]]] | None:
+        return self._boxes.get(self._where.table.ids[story], self._boxes.get(str(story)))
 
     # ----- matching --------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from storyjax.evals.evidence import EvidenceFolder, filled, joined, other_half, 
 
 ABOUT = {"metric": "toy", "data": {"content": "x"}}
 ANY = arrays.arrays(
-    st.sampled_from([np.float64, np.float32, np.int64, np.bool_]), arrays.array_shapes(min_dims=1, max_dims=3, max_side=3)
+    st.sampled_from([np.float64, np.float32, np.int64, np.bool_]),
+    arrays.array_shapes(min_dims=1, max_dims=3, max_side=3),
 )
 
 

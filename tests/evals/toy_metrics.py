@@ -81,10 +81,7 @@ def colours(frames: np.ndarray) -> np.ndarray:
     return frames.mean(axis=(1, 2)).astype(np.float32)
 
 
-PLACES = {
-    f"{cls.name}": f"tests.evals.toy_metrics:{cls.__name__}"
-    for cls in (Brightness, Distance, Sets)
-}
+PLACES = {f"{cls.name}": f"tests.evals.toy_metrics:{cls.__name__}" for cls in (Brightness, Distance, Sets)}
 
 
 class Plain(StorySource):
@@ -104,7 +101,13 @@ class Plain(StorySource):
         return [f"ep1/{index + frame}" for frame in range(FRAMES)]
 
     def fingerprint(self) -> dict[str, Any]:
-        return {"dataset": self.name, "split": self.split, "stories": len(self), "size": list(self.size), "content": str(self.seed)}
+        return {
+            "dataset": self.name,
+            "split": self.split,
+            "stories": len(self),
+            "size": list(self.size),
+            "content": str(self.seed),
+        }
 
 
 def noise(frames: int, size: int, *seeds: int) -> np.ndarray:
