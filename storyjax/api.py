@@ -349,7 +349,13 @@ def evaluate(
     source = open_source(data, split, **opened)
     source.given = source.given if given is None else given
     evaluator = StoryEvaluator(source, chosen, stories, seed, options=options or {})
-    evaluator.check()
+    try:
+        evaluator.check()
+    except StoryjaxError as error:
+        hint = (
+            "" if metrics else "; for other data say what to measure by --metrics (--metrics help lists what there is)"
+        )
+        raise StoryjaxError(f"{error}{hint}") from None
     place = place or Path("runs") / "evaluate" / f"{called}-{_slug(source.name)}-{_slug(split)}"
     if pictures is None:
         drawer.check(source)

@@ -102,5 +102,5 @@ def _value(text: str) -> Any:
     """A number, a truth value or a list by its JSON form; everything else is text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -127,7 +127,7 @@ def test_another_model_seed_or_data_is_refused_by_what_differs(tmp_path):
         PictureFolder(tmp_path).of(Plain(20, seed=2))
     assert PictureFolder(tmp_path).about["model_hash"] == "a"
     (tmp_path / "drawn.json").unlink()
-    with pytest.raises(StoryjaxError, match="holds pictures, but no drawn.json"):
+    with pytest.raises(StoryjaxError, match=r"holds pictures, but no drawn\.json"):
         draw(tmp_path, about={"model_hash": "a"})
 
 

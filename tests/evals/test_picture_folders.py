@@ -212,7 +212,7 @@ def test_folders_that_are_none_are_told(tmp_path):
     with pytest.raises(StoryjaxError, match="there is no folder of pictures at"):
         PictureFolder(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StoryjaxError, match="none of the layouts .* expected such as"):
+    with pytest.raises(StoryjaxError, match=r"none of the layouts .* expected such as"):
         PictureFolder(tmp_path / "empty")
     with pytest.raises(StoryjaxError, match="there is no layout 'cpcsv'; did you mean 'cp_csv'"):
         PictureFolder(tmp_path / "empty", "cpcsv")

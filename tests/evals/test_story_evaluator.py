@@ -172,7 +172,7 @@ def test_the_result_on_disk_says_everything_and_reads_back(pictures, tmp_path):
 
 def test_what_cannot_be_is_said_before_anything_is_measured(pictures, tmp_path):
     source = Plain()
-    with pytest.raises(StoryjaxError, match="expected 1 to 40 stories .* got 41"):
+    with pytest.raises(StoryjaxError, match=r"expected 1 to 40 stories .* got 41"):
         run(source, pictures, tmp_path / "e", stories=41)
     with pytest.raises(StoryjaxError, match="frames in memory cannot be told apart"):
         StoryEvaluator(source, metrics()).run(InMemory(generated, FRAMES), tmp_path / "e")
@@ -185,9 +185,10 @@ def test_what_cannot_be_is_said_before_anything_is_measured(pictures, tmp_path):
     where.needs = frozenset({"boxes"})
     with pytest.raises(StoryjaxError, match=r"nothing says so of story 0 .* write boxes.json"):
         run(source, pictures, tmp_path / "e", {"where": where})
+    evaluator = StoryEvaluator(source, {"b": Brightness()})
+    wrong = InMemory(lambda story: np.zeros((3, 6, 6, 3), np.float32), 3)
     with pytest.raises(StoryjaxError, match=r"expected generated frames as uint8 \(3, H, W, 3\), got float32"):
-        wrong = InMemory(lambda story: np.zeros((3, 6, 6, 3), np.float32), 3)
-        StoryEvaluator(source, {"b": Brightness()}).run(wrong, progress=False)
+        evaluator.run(wrong, progress=False)
+    few = InMemory.of((generated(n) for n in range(4)), FRAMES)
     with pytest.raises(StoryjaxError, match="expected the frames of story 4, but the given frames ended after 4"):
-        few = InMemory.of((generated(n) for n in range(4)), FRAMES)
-        StoryEvaluator(source, {"b": Brightness()}).run(few, progress=False)
+        evaluator.run(few, progress=False)

@@ -15,10 +15,11 @@ class Brightness(MeanMetric):
     """Mean brightness of the generated frames, 0 to 1."""
 
     name, title, better = "brightness", "Brightness", "higher"
-    about = {"scale": 255}
+    about: Any = None  # said by each
 
     def __init__(self):
         self.measured: list[str] = []
+        self.about = {"scale": 255}
 
     @classmethod
     def open(cls):
@@ -33,14 +34,15 @@ class Distance(MeanMetric):
     """Mean absolute difference of a generated and a real frame: needs pairs."""
 
     name, title, better = "distance", "Distance", "lower"
-    about: Any = {}
+    about: Any = None  # said by each
     needs = frozenset({"real"})
+
+    def __init__(self, power: float = 1):
+        self.about = {"power": power}
 
     @classmethod
     def open(cls, power: float = 1):
-        metric = cls()
-        metric.about = {"power": power}
-        return metric
+        return cls(power)
 
     def measure(self, stories):
         gaps = [np.abs(s.generated[s.given :].astype(float) - s.real[s.given :]) for s in stories]
@@ -51,12 +53,13 @@ class Sets(StoryMetric):
     """Distance of the mean colours of two sets, as Frechet distances compare sets."""
 
     name, title, better = "sets", "Sets", "lower"
-    about = {"features": "mean colour"}
+    about: Any = None  # said by each
     needs = frozenset({"real"})
     real_apart, resamples, method = True, 50, "basic"
 
     def __init__(self):
         self.real_seen = 0
+        self.about = {"features": "mean colour"}
 
     @classmethod
     def open(cls):
