@@ -57,7 +57,8 @@ class StorySource(abc.ABC):
 
     def picture_names(self, index: int) -> list[str] | None:
         """What the frames' own files are called in the data as released, without endings; None where that is not kept."""
-        del index
+        names = getattr(self.table, "texts", {}).get("frame_id")
+        return None if names is None else names[index]
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from storyjax.checkpoints.workdir import differences
 from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.evidence import disk_errors_told
-from storyjax.evals.pictures import check_frames
+from storyjax.evals.generated import check_frames
 from storyjax.parallel.processes import speaks, wait_for_all
 
 DRAWN = "drawn.json"  # what the pictures of a folder were drawn from

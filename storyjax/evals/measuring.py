@@ -16,8 +16,8 @@ from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.evaluation import Score, number
 from storyjax.evals.evidence import ALONE, EvidenceFolder, filled, joined, other_half, real_half
-from storyjax.evals.metric import Box, Evidence, StoryFrames, StoryMetric
-from storyjax.evals.pictures import Pictures
+from storyjax.evals.generated import Pictures
+from storyjax.evals.metric import Evidence, StoryFrames, StoryMetric
 
 
 class Measured:
@@ -92,19 +92,10 @@ class Measured:
             generated=generated,
             real=real,
             characters=truth["characters"].astype(bool) if "characters" in truth else None,
-            boxes=self._boxes(story) if has else None,
+            boxes=self.pictures.boxes(story) if has else None,
             given=sum(frame < self.source.given for frame in kept),
             truth=truth,
         )
-
-    def _boxes(self, story: int) -> Sequence[Sequence[Box]] | None:
-        boxes = self.pictures.boxes(story)
-        if boxes is None and "boxes" in self.metric.needs:
-            raise StoryjaxError(
-                f"the metric '{self.name}' needs to know where someone is in the generated frames, but nothing says so of story "
-                f"{story} ('{self.source.table.ids[story]}'); write boxes.json beside the pictures"
-            )
-        return boxes
 
     # ----- scoring ---------------------------------------------------------------------------------------------------
 

@@ -84,6 +84,10 @@ class StoryMetric(abc.ABC):
     def about(self) -> dict[str, Any]:
         """What the number depends on besides the pictures, as JSON values: network, file and hash of its weights, resize, ..."""
 
+    def check(self, source: Any) -> None:
+        """Errors, before anything is looked at: a `StorySource` whose truth, labels or sizes this metric cannot be used with."""
+        del source
+
     @abc.abstractmethod
     def measure(self, stories: Sequence[StoryFrames]) -> list[Evidence]:
         """The evidence of each story. It must not depend on which stories are measured together."""

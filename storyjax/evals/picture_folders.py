@@ -14,9 +14,9 @@ from storyjax.data.images import Size, picture_size, read_picture
 from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.drawing import check_drawn_for, drawn_from
+from storyjax.evals.generated import Pictures
 from storyjax.evals.layouts import Found, Layout, layout_of
 from storyjax.evals.metric import Box
-from storyjax.evals.pictures import Pictures
 
 BOXES = "boxes.json"
 
@@ -133,7 +133,7 @@ class PictureFolder(Pictures):
                 f"'{self.path / BOXES}': story '{self._where.table.ids[story]}' has boxes of {len(told)} frames, expected "
                 f"{self._where.frames}, with an empty list where nobody is"
             )
-        return [[Box(**box) for box in told[frame]] for frame in self._wanted(story)]
+        return [[_box(box) for box in told[frame]] for frame in self._wanted(story)]
 
     def _told_boxes(self, story: int) -> list[list[dict[str, Any]]] | None:
         return self._boxes.get(self._where.table.ids[story], self._boxes.get(str(story)))
@@ -235,18 +235,24 @@ def _one_size(files: Sequence[Path]) -> Size:
 
 
 def _read_boxes(path: Path) -> dict[str, Any]:
-    """Story's id or number -> for each frame a list of {"name", "top", "left", "bottom", "right"}, sides in 0..1."""
+    """Story's id or number -> for each frame a list of {"name", "box": [top, left, bottom, right] in 0..1, or null}."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         for story in found.values():
             for frame in story:
-                [Box(**box) for box in frame]
-    except (ValueError, TypeError, AttributeError) as error:
+                [_box(box) for box in frame]
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise StoryjaxError(
-            f"'{path}' does not say boxes ({error}); expected story's id -> frames -> "
-            '[{"name": "Loopy", "top": 0.1, "left": 0.2, "bottom": 0.9, "right": 0.5}]'
+            f"'{path}' does not say boxes ({error!r}); expected story's id -> frames -> "
+            '[{"name": "Loopy", "box": [0.1, 0.2, 0.9, 0.5]}]'
         ) from None
     return found
+
+
+def _box(said: dict[str, Any]) -> Box:
+    """null: looked for and not there, a box without area."""
+    top, left, bottom, right = map(float, said["box"] or (0, 0, 0, 0))
+    return Box(str(said["name"]), top, left, bottom, right)
 
 
 def _near(name: str, names: Any) -> str:

@@ -42,19 +42,23 @@ def metric_class(name: str) -> type[StoryMetric]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def metric_options(name: str) -> list[str]:
-    """What a metric can be opened with."""
+def metric_options(name: str) -> dict[str, bool]:
+    """What a metric can be opened with, and whether it must be said."""
     opened: Any = metric_class(name).open  # type: ignore[attr-defined]  # every registered class has it
-    return [each.name for each in inspect.signature(opened).parameters.values() if each.kind != each.VAR_KEYWORD]
+    parameters = inspect.signature(opened).parameters.values()
+    return {each.name: each.default is each.empty for each in parameters if each.kind != each.VAR_KEYWORD}
 
 
 def open_metric(name: str, options: Mapping[str, Any] | None = None) -> StoryMetric:
-    """The metric with its published weights. Errors: no such metric or option; weights that are not on this machine."""
+    """The metric with its weights. Errors: no such metric or option, one that must be said, weights not on this machine."""
     found, known = metric_class(name), metric_options(name)
     for option in options or {}:
         if option not in known:
-            told = nearest(option, known) if known else "; it has none"
+            told = nearest(option, list(known)) if known else "; it has none"
             raise StoryjaxError(f"the metric '{name}' has no option '{option}'{told}")
+    missing = [option for option, must in known.items() if must and option not in (options or {})]
+    if missing:
+        raise StoryjaxError(f"the metric '{name}' needs '{missing[0]}' to be said: --set {name}.{missing[0]}=...")
     return found.open(**(options or {}))  # type: ignore[attr-defined]
 
 
@@ -94,7 +98,8 @@ def listing() -> str:
             lines.append(f"    {told}")
         lines.append(f"    needs {needs}")
         if known := metric_options(name):
-            lines.append(f"    options: {', '.join(f'{name}.{option}' for option in known)}")
+            told = ", ".join(f"{name}.{option}{' (must be said)' * must}" for option, must in known.items())
+            lines.append(f"    options: {told}")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from storyjax.data.source import StorySource
-from storyjax.evals.pictures import InMemory
+from storyjax.evals.generated import InMemory
 from storyjax.evals.recogniser import Recogniser
 from storyjax.evals.recogniser_metric import RecogniserMetric
 from storyjax.evals.story_evaluator import StoryEvaluator

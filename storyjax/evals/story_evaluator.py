@@ -20,10 +20,10 @@ from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.evaluation import RESULT, Evaluation
 from storyjax.evals.evidence import ALONE
+from storyjax.evals.generated import InMemory, Pictures
 from storyjax.evals.measuring import Measured
 from storyjax.evals.metric import StoryMetric
 from storyjax.evals.picture_folders import PictureFolder
-from storyjax.evals.pictures import InMemory, Pictures
 from storyjax.evals.readings import LINES
 from storyjax.parallel.processes import speaks, wait_for_all
 
@@ -95,11 +95,9 @@ class StoryEvaluator:
                 f"expected 1 to {len(self.source)} stories ({where} has {len(self.source)}), got {count}"
             )
         for name, metric in self.metrics.items():
-            check = getattr(metric, "check", None)
-            if check is not None:
-                check(self.source)
             if "characters" in metric.needs and "characters" not in self.source.table.truth:
                 raise StoryjaxError(f"the metric '{name}' needs to know who is in each frame, but {where} does not say")
+            metric.check(self.source)
         paired = any(not metric.real_apart for metric in self.metrics.values())
         if isinstance(pictures, PictureFolder) and (paired or not any(map(pictures.has, range(count)))):
             pictures.complete(count)

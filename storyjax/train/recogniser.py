@@ -13,7 +13,7 @@ from storyjax.data.batch import BatchSpec
 from storyjax.data.config import DataConfig
 from storyjax.data.pipeline import make_batches
 from storyjax.data.source import StorySource
-from storyjax.evals.pictures import InMemory
+from storyjax.evals.generated import InMemory
 from storyjax.evals.recogniser import KINDS, Recogniser, RecogniserConfig, recogniser_maker, save_recogniser
 from storyjax.evals.recogniser_loss import recogniser_loss
 from storyjax.evals.recogniser_metric import RecogniserMetric

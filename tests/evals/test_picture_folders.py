@@ -9,6 +9,7 @@ from PIL import Image
 
 from storyjax.errors import StoryjaxError
 from storyjax.evals.drawing import write_story
+from storyjax.evals.metric import Box
 from storyjax.evals.picture_folders import PictureFolder
 from storyjax.evals.story_evaluator import StoryEvaluator
 from tests.evals.toy_metrics import FRAMES, Brightness, Plain, generated
@@ -114,11 +115,11 @@ def test_a_given_frame_need_not_be_there(tmp_path):
 
 def test_boxes_lie_beside_the_pictures(tmp_path):
     ours(tmp_path)
-    box = {"name": "Ada", "top": 0.1, "left": 0.2, "bottom": 0.5, "right": 0.6}
+    box = {"name": "Ada", "box": [0.1, 0.2, 0.5, 0.6]}
     (tmp_path / "boxes.json").write_text(json.dumps({"id-1": [[box], [], [box, box]], "2": [[], [], []]}))
     folder = opened(tmp_path)
     assert [len(frame) for frame in folder.boxes(1)] == [1, 0, 2]
-    assert folder.boxes(1)[0][0].name == "Ada"
+    assert folder.boxes(1)[0][0] == Box("Ada", 0.1, 0.2, 0.5, 0.6)
     assert folder.boxes(2) == [[], [], []]
     assert folder.boxes(0) is None
     before = folder.digest(1)

@@ -8,10 +8,10 @@ import pytest
 from storyjax.data.labels import Labels
 from storyjax.errors import StoryjaxError
 from storyjax.evals.drawing import write_story
+from storyjax.evals.generated import InMemory
 from storyjax.evals.metric import StoryFrames
 from storyjax.evals.metrics import METRICS, SUBSETS, story_metrics
 from storyjax.evals.picture_folders import PictureFolder
-from storyjax.evals.pictures import InMemory
 from storyjax.evals.recogniser import KINDS
 from storyjax.evals.recogniser_metric import TRUTH, RecogniserMetric, shuffled_partners
 from storyjax.evals.story_evaluator import StoryEvaluator

@@ -14,7 +14,8 @@ from tests.evals import toy_metrics
 
 @pytest.fixture
 def toys(monkeypatch):
-    monkeypatch.setattr(registry, "metric_places", lambda: registry.OWN | toy_metrics.PLACES)
+    needy = {"needy": "tests.evals.toy_metrics:Needy"}
+    monkeypatch.setattr(registry, "metric_places", lambda: registry.OWN | toy_metrics.PLACES | needy)
 
 
 def test_every_name_leads_to_a_metric_of_that_name_that_says_what_it_needs():
@@ -50,6 +51,8 @@ def test_mistakes_name_the_nearest(toys):
         registry.open_metrics(["distance"], {"distance": {"pwer": 1}})
     with pytest.raises(StoryjaxError, match="'brightness' has no option 'x'; it has none"):
         registry.open_metrics(["brightness"], {"brightness": {"x": 1}})
+    with pytest.raises(StoryjaxError, match=r"'needy' needs 'classifier' to be said: --set needy\.classifier="):
+        registry.open_metrics(["needy"])
     with pytest.raises(StoryjaxError, match="'sets' has options, but is not asked for"):
         registry.open_metrics(["distance"], {"sets": {"x": 1}})
     for text in ("distance", "power=2", "distance.power"):

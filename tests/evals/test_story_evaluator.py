@@ -9,8 +9,8 @@ from storyjax.errors import StoryjaxError
 from storyjax.evals import story_evaluator
 from storyjax.evals.drawing import write_story
 from storyjax.evals.evaluation import Evaluation
+from storyjax.evals.generated import InMemory
 from storyjax.evals.picture_folders import PictureFolder
-from storyjax.evals.pictures import InMemory
 from storyjax.evals.story_evaluator import StoryEvaluator
 from tests.evals.toy_metrics import FRAMES, Brightness, Distance, Plain, Sets, generated
 
@@ -181,10 +181,6 @@ def test_what_cannot_be_is_said_before_anything_is_measured(pictures, tmp_path):
     who.needs = frozenset({"characters"})
     with pytest.raises(StoryjaxError, match="'who' needs to know who is in each frame"):
         run(source, pictures, tmp_path / "e", {"who": who})
-    where = Brightness()
-    where.needs = frozenset({"boxes"})
-    with pytest.raises(StoryjaxError, match=r"nothing says so of story 0 .* write boxes.json"):
-        run(source, pictures, tmp_path / "e", {"where": where})
     evaluator = StoryEvaluator(source, {"b": Brightness()})
     wrong = InMemory(lambda story: np.zeros((3, 6, 6, 3), np.float32), 3)
     with pytest.raises(StoryjaxError, match=r"expected generated frames as uint8 \(3, H, W, 3\), got float32"):
