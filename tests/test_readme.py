@@ -112,7 +112,9 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
     for verb in ("weights.conversion.convert", "weights.export.export"):
         monkeypatch.setattr(f"storyjax.{verb}", lambda *args, **_: called.append(args) or SimpleNamespace(text=str))
     monkeypatch.setattr("storyjax.api.evaluate", lambda *args, **_: called.append(args))
-    monkeypatch.setattr("storyjax.evals.compare.compare", lambda *args, **_: called.append(args) or SimpleNamespace(print=str))
+    monkeypatch.setattr(
+        "storyjax.evals.compare.compare", lambda *args, **_: called.append(args) or SimpleNamespace(print=str)
+    )
     monkeypatch.setattr("storyjax.evals.registry.listing", lambda: called.append("listing") or "")
     monkeypatch.setattr("storyjax.data.build.build", build)
     monkeypatch.setattr("storyjax.launch.start.launch", lambda *_, **__: None)  # the configuration was called

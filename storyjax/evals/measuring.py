@@ -82,7 +82,7 @@ class Measured:
         generated = _once(pictures, ("generated", story), self.pictures.frames) if has else real
         assert generated is not None
         shown = self.pictures.shown(story) if has else None
-        kept = list(range(self.source.frames)) if shown is None else list(shown)
+        kept = list(range(self.source.length(story))) if shown is None else list(shown)
         if real is not None and shown is not None:
             real = real[kept]
         truth = {name: values[story][kept] for name, values in self.source.table.truth.items()}
@@ -140,7 +140,9 @@ class Measured:
 
     def _counted(self, story: int) -> int:
         shown = self.pictures.shown(story)
-        return sum(frame >= self.source.given for frame in (range(self.source.frames) if shown is None else shown))
+        return sum(
+            frame >= self.source.given for frame in (range(self.source.length(story)) if shown is None else shown)
+        )
 
 
 def _once(

@@ -48,10 +48,10 @@ class PictureFolder(Pictures):
 
     @property
     def frames_per_story(self) -> int | None:
-        """As many as a story of the folder has; None where the layout does not tell."""
+        """As many as all stories of the folder have; None where the layout does not tell, or they differ."""
         counts = {max(frames) + 1 for frames in self.found.numbered.values() if frames}
         counts |= {len(files) for _, _, files in self.found.told}
-        return max(counts) if counts else None
+        return counts.pop() if len(counts) == 1 else None
 
     def of(self, source: StorySource) -> "PictureFolder":
         """Match with the stories of a split. Errors: pictures of stories, frames or names that the split does not have."""
@@ -93,7 +93,7 @@ class PictureFolder(Pictures):
         """All frames, but of a layout where the last story wins only those that show this story."""
         if not self.layout.last_wins:
             return None
-        return [frame for frame in range(self._where.frames) if (story, frame) not in self._dropped]
+        return [frame for frame in range(self._where.length(story)) if (story, frame) not in self._dropped]
 
     def frames(self, story: int) -> np.ndarray:
         """Errors: a picture that is cut off or no picture; each with the file's name."""
@@ -128,10 +128,10 @@ class PictureFolder(Pictures):
         told = self._told_boxes(story)
         if told is None:
             return None
-        if len(told) != self._where.frames:
+        if len(told) != self._where.length(story):
             raise StoryjaxError(
                 f"'{self.path / BOXES}': story '{self._where.table.ids[story]}' has boxes of {len(told)} frames, expected "
-                f"{self._where.frames}, with an empty list where nobody is"
+                f"{self._where.length(story)}, with an empty list where nobody is"
             )
         return [[_box(box) for box in told[frame]] for frame in self._wanted(story)]
 
@@ -147,7 +147,7 @@ class PictureFolder(Pictures):
 
     def _wanted(self, story: int) -> Sequence[int]:
         shown = self.shown(story)
-        return range(self._where.frames) if shown is None else shown
+        return range(self._where.length(story)) if shown is None else shown
 
     def _match_numbers(self, source: StorySource) -> None:
         for story, frames in self.found.numbered.items():
@@ -157,15 +157,16 @@ class PictureFolder(Pictures):
                     f"'{folder}' is story {story}, but split '{source.split}' of '{source.name}' has only "
                     f"{len(source)} (0 to {len(source) - 1}); is it another split?"
                 )
-            beyond = [number for number in frames if number >= source.frames]
+            length = source.length(story)
+            beyond = [number for number in frames if number >= length]
             if beyond:
                 raise StoryjaxError(
-                    f"'{frames[beyond[0]]}' is frame {beyond[0]}, but stories of '{source.name}' have {source.frames} (0 to "
-                    f"{source.frames - 1})"
+                    f"'{frames[beyond[0]]}' is frame {beyond[0]}, but that story of '{source.name}' has {length} (0 to "
+                    f"{length - 1})"
                 )
-            missing = [number for number in range(source.given, source.frames) if number not in frames]
+            missing = [number for number in range(source.given, length) if number not in frames]
             if missing:
-                raise StoryjaxError(f"'{folder}' has no frame {missing[0]}; expected {source.frames} frames a story")
+                raise StoryjaxError(f"'{folder}' has no frame {missing[0]}; expected {length} frames")
             self._files[story] = dict(frames)
 
     def _match_sentences(self, source: StorySource) -> None:
@@ -208,7 +209,7 @@ class PictureFolder(Pictures):
     def _check_named(self, source: StorySource) -> None:
         """Error where a story has some of its pictures; frames that the model was given need none."""
         for story, files in enumerate(self._files):
-            needed = range(source.given, source.frames)
+            needed = range(source.given, source.length(story))
             missing = [frame for frame in needed if frame not in files]
             if missing and len(missing) < len(needed):
                 name = (source.picture_names(story) or [])[missing[0]]
@@ -218,7 +219,7 @@ class PictureFolder(Pictures):
             if missing:
                 files.clear()
             if self.layout.last_wins:
-                self._dropped |= {(story, frame) for frame in range(source.frames) if frame not in files}
+                self._dropped |= {(story, frame) for frame in range(source.length(story)) if frame not in files}
 
 
 def _one_size(files: Sequence[Path]) -> Size:

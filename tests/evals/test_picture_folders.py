@@ -78,6 +78,20 @@ def test_one_storyboard_is_a_folder_too(tmp_path):
     np.testing.assert_array_equal(folder.frames(2), generated(2))
 
 
+def test_stories_may_have_different_lengths(tmp_path):
+    lengths = [1, 3, 2, 3, 1]
+    for story, length in enumerate(lengths):
+        write_story(tmp_path, story, generated(story)[:length])
+    source = Plain(COUNT)
+    source.table.sentences[:] = [told[:length] for told, length in zip(source.table.sentences, lengths)]
+    folder = PictureFolder(tmp_path).of(source)
+    assert folder.frames_per_story is None
+    found = StoryEvaluator(source, {"b": Brightness()}).run(folder, progress=False).metrics["b"]
+    assert found.frames == sum(lengths)
+    expected = np.concatenate([generated(story)[:length] for story, length in enumerate(lengths)])
+    assert found.value == pytest.approx(expected.mean() / 255)
+
+
 def test_of_a_clip_in_several_stories_the_last_wins_and_each_picture_counts_once(tmp_path):
     contextual_story(tmp_path)
     folder = opened(tmp_path)
@@ -164,7 +178,7 @@ def test_missing_and_unknown_frames_and_stories_are_named(tmp_path):
     with pytest.raises(StoryjaxError, match=r"4 of 5 stories .* story 1 \('id-1'\) is missing$"):
         opened(tmp_path).complete(5)
     (tmp_path / "00002" / "1.png").rename(tmp_path / "00002" / "3.png")
-    with pytest.raises(StoryjaxError, match=r"00002/3.png' is frame 3, but stories of 'plain' have 3 \(0 to 2\)"):
+    with pytest.raises(StoryjaxError, match=r"00002/3.png' is frame 3, but that story of 'plain' has 3 \(0 to 2\)"):
         opened(tmp_path)
     (tmp_path / "00002" / "3.png").unlink()
     with pytest.raises(StoryjaxError, match=r"00002' has no frame 1; expected 3 frames"):
