@@ -335,7 +335,9 @@ def evaluate(
     place = None if workdir is None else local(workdir, "the work directory of an evaluation")
     chosen = open_metrics(metrics, options)
     about: dict[str, Any] = {"versions": versions_here(), "device": device_here()}
-    opened, drawer, pictures = {"data_dir": data_dir}, None, None
+    drawer: Any = None
+    pictures: PictureFolder | None = None
+    opened: dict[str, Any] = {"data_dir": data_dir}
     if _is_pictures(subject):
         pictures = PictureFolder(subject, layout)
         opened |= {"size": size or pictures.size, "frames": pictures.frames_per_story}
