@@ -1,7 +1,7 @@
 """A network behind uint8 pictures: what every metric of features stands on. float32 throughout, whatever the device would prefer.
 
-The same compiled program runs whatever number of pictures comes: they are taken in batches of one size, the last one filled up. So a
-picture's features are the same numbers in any company, and a caller's batches cannot change a score.
+The same compiled program runs whatever number of pictures comes: they are taken in batches of one size, the last one filled up.
+So a picture's features are the same numbers in any company, and a caller's batches cannot change a score.
 """
 
 import dataclasses
@@ -55,8 +55,8 @@ class Preparation:
 class FeatureNetwork:
     """uint8 pictures (N, H, W, 3), or clips (N, T, H, W, 3), -> one row of features each, (N, ...) float32.
 
-    compute: (network, prepared pictures) -> rows; a function of the module's level, because programs are kept by it. batch: pictures
-    a device and call; it changes the speed only. devices: that share the work (default: all of this process).
+    compute: (network, prepared pictures) -> rows; a function of the module's level, because programs are kept by it. batch:
+    pictures a device and call; it changes the speed only. devices: that share the work (default: all of this process).
     """
 
     def __init__(

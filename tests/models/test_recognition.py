@@ -1,4 +1,4 @@
-"""The recognition networks against what their PyTorch originals said of the same weights and inputs, and against those themselves."""
+"""The recognition networks against what their PyTorch originals said of the same weights and inputs."""
 
 import functools
 

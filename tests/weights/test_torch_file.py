@@ -283,6 +283,7 @@ def test_an_object_of_a_program_with_arguments_is_refused(tmp_path):
         open_tensors(scripted(tmp_path / "x.pt", Scripted(("__torch__", "Net"), (1,), weight=1)))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_program_that_pytorch_saved(tmp_path):
     torch = pytest.importorskip("torch")
     module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Sequential(torch.nn.BatchNorm2d(4)))
