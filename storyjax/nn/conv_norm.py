@@ -39,7 +39,7 @@ class PlainConv(nnx.Module):
     """Convolution over (N, H, W, C) or (N, T, H, W, C); kernel (*sizes, inputs, outputs).
 
     padding: zeros on either side of each axis as one number an axis, or "SAME": TensorFlow's, as many as keep ceil(size / stride),
-    the odd one behind.
+    the odd one behind. Weights start uniform with variance 2 / fan_in (He et al. 2015): activations behind a ReLU keep their size.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class PlainConv(nnx.Module):
     ):
         self.strides = tuple(strides or (1,) * len(kernel))
         self.padding: Pads = "SAME" if padding == "SAME" else tuple((p, p) for p in padding or (0,) * len(kernel))
-        init = uniform(1 / math.sqrt(inputs * math.prod(kernel)))
+        init = uniform(math.sqrt(6 / (inputs * math.prod(kernel))))
         self.kernel = nnx.Param(init(rngs.params(), (*kernel, inputs, outputs)))
-        self.bias = nnx.Param(init(rngs.params(), (outputs,))) if bias else None
+        self.bias = nnx.Param(jnp.zeros(outputs)) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = convolve(x, self.kernel[...], self.strides, self.padding)
