@@ -99,7 +99,7 @@ class FeatureNetwork:
     def _run(self, part: np.ndarray, step: int) -> jax.Array:
         filled = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), np.uint8)])
         placed = jax.device_put(filled, NamedSharding(self._mesh, P("data")))
-        with jax.default_matmul_precision("highest"):
+        with jax.set_mesh(self._mesh), jax.default_matmul_precision("highest"):
             return _features(self._graphdef, self._compute, self.prepare, self._mesh, self._params, placed)
 
 

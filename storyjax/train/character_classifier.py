@@ -27,6 +27,7 @@ from storyjax.evals.character_metrics import CharF1, FrmAcc
 from storyjax.evals.metric import StoryFrames
 from storyjax.evals.published_networks import INCEPTION_TORCHVISION
 from storyjax.nn.build import Params, abstract, materialise
+from storyjax.parallel.layouts import lay_out
 from storyjax.parallel.placement import Placement
 from storyjax.train.config import TrainConfig
 from storyjax.train.loop import TrainResult, train
@@ -95,7 +96,7 @@ def classifier_task(network: CharacterClassifierConfig, held_out: StorySource | 
 
     def evaluate(params: Params, step: int) -> dict[str, float]:
         assert held_out is not None
-        classifier = CharacterClassifier(network, params, name=f"step {step}", content_hash="")
+        classifier = CharacterClassifier(network, _on_the_host(params), name=f"step {step}", content_hash="")
         return scores(classifier, held_out, EVALUATED)
 
     return Task(
@@ -105,6 +106,12 @@ def classifier_task(network: CharacterClassifierConfig, held_out: StorySource | 
         evaluate=None if held_out is None else evaluate,
         examples_per_batch=lambda batch: batch["images"].shape[0] * batch["images"].shape[1],
     )
+
+
+def _on_the_host(params: Params) -> Params:
+    """Whole arrays, wherever the devices of a training hold their parts."""
+    whole = jax.jit(lambda params: jax.tree.map(lambda leaf: lay_out(leaf, "everywhere"), params))(params)
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), whole)
 
 
 def scores(classifier: CharacterClassifier, source: StorySource, most: int) -> dict[str, float]:

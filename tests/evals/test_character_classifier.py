@@ -78,11 +78,13 @@ def test_a_file_of_the_authors_is_read(tmp_path, monkeypatch):
     assert classifier.config.input == "imagenet"
     assert load_classifier(file, characters=NAMES, input="plain").config.input == "plain"
     assert classifier.name == "best.pt"
-    with pytest.raises(StoryjaxError, match="tells 3 characters apart and does not name them.*none were given"):
+    with pytest.raises(StoryjaxError, match=r"tells 3 characters apart and does not name them.*none were given"):
         load_classifier(file)
     with pytest.raises(StoryjaxError, match="2 were given"):
         load_classifier(file, characters=NAMES[:2])
-    with pytest.raises(StoryjaxError, match="no character classifier at .*storyjax train configs/character_classifier"):
+    with pytest.raises(
+        StoryjaxError, match=r"no character classifier at .*storyjax train configs/character_classifier"
+    ):
         load_classifier(tmp_path / "nothing")
 
 
@@ -173,7 +175,7 @@ def test_stories_without_truth_or_with_another():
     score = CharF1(Fixed())
     with pytest.raises(StoryjaxError, match="'s' does not say who is in its frames; Char-F1 needs"):
         score.measure([dataclasses.replace(STORIES[0], characters=None)])
-    with pytest.raises(StoryjaxError, match="2 frames of 4 characters, but 2 frames were generated and .* knows 3"):
+    with pytest.raises(StoryjaxError, match=r"2 frames of 4 characters, but 2 frames were generated and .* knows 3"):
         score.measure([dataclasses.replace(STORIES[0], characters=np.zeros((2, 4), bool))])
 
 

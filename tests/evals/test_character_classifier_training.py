@@ -100,7 +100,7 @@ def test_training_starts_from_the_published_weights_with_new_heads(tmp_path, mon
         for path in same:
             np.testing.assert_array_equal(found[path], old[path], err_msg=path)
     monkeypatch.setenv("STORYJAX_WEIGHTS", str(tmp_path / "nothing"))
-    with pytest.raises(StoryjaxError, match="needs its published weights 'imagenet.pth'"):
+    with pytest.raises(StoryjaxError, match=r"needs its published weights 'imagenet\.pth'"):
         imagenet_params(SMALL, 0)
 
 
