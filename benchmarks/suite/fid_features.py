@@ -1,4 +1,4 @@
-"""Features for FID: pictures a second through Inception-v3 from uint8 on, as `storyjax evaluate` takes them, against PyTorch's network.
+"""Features for FID: pictures a second through Inception-v3, from uint8 on as a metric takes them, against PyTorch.
 
 PyTorch's side is the same network in its own layers (`benchmarks/torch_inception.py`), channels last, the whole batch at once.
 """
@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import torch_sides
@@ -15,7 +16,7 @@ from benchmarks.sides import NAME, random_params
 from storyjax.evals.features import FeatureNetwork, Preparation
 from storyjax.evals.published_networks import FID_INPUT, pooled
 from storyjax.models.inception import Inception, InceptionConfig
-from storyjax.nn.build import abstract, bind
+from storyjax.nn.build import abstract, bind, flatten, unflatten
 from storyjax.nn.flops import count_flops
 
 PIXELS = 64  # of PororoSV's frames
@@ -29,7 +30,12 @@ def run(setting: Setting) -> list[Row]:
     batch = setting.batch or (16 if setting.full else 2)
     pictures = np.random.default_rng(0).integers(0, 256, (batch, PIXELS, PIXELS, 3), dtype=np.uint8)
     graphdef, shapes = abstract(lambda rngs: Inception(config, rngs=rngs))
-    params = random_params(shapes, "float32")
+    params = unflatten(
+        {
+            path: 0.5 + jnp.abs(leaf) if path.endswith("variance") else leaf
+            for path, leaf in flatten(random_params(shapes, "float32")).items()
+        }
+    )
     network = FeatureNetwork(graphdef, params, pooled, prepare, batch=batch, devices=jax.devices()[:1])
     flops = count_flops(lambda params, x: pooled(bind(graphdef, params), prepare(x)), shapes, pictures)
     sides = [Side(NAME, lambda: network(pictures), wait=lambda rows: rows, flops=flops)]

@@ -3,7 +3,7 @@
 A picture's features must not depend on its company, or a caller's batches would change a score. The same compiled program runs
 whatever number of pictures comes: they are taken in batches of one size, the last one filled up. On a CPU that is not enough,
 because the rows at a batch's end are computed in another way than those before; there the program takes one picture after the
-other, which is also faster: what lies between two layers stays in the cache.
+other, up to the last real one, which is also faster: what lies between two layers stays in the cache.
 """
 
 import dataclasses
@@ -98,9 +98,10 @@ class FeatureNetwork:
 
     def _run(self, part: np.ndarray, step: int) -> jax.Array:
         filled = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), np.uint8)])
-        placed = jax.device_put(filled, NamedSharding(self._mesh, P("data")))
+        counts = np.clip(len(part) - self.batch * np.arange(self._mesh.size), 0, self.batch)  # of each device
+        placed, counts = jax.device_put((filled, counts.astype(np.int32)), NamedSharding(self._mesh, P("data")))
         with jax.set_mesh(self._mesh), jax.default_matmul_precision("highest"):
-            return _features(self._graphdef, self._compute, self.prepare, self._mesh, self._params, placed)
+            return _features(self._graphdef, self._compute, self.prepare, self._mesh, self._params, placed, counts)
 
 
 def _taken(rows: jax.Array, count: int) -> np.ndarray:
@@ -109,17 +110,29 @@ def _taken(rows: jax.Array, count: int) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _features(
-    graphdef: nnx.GraphDef, compute: Compute, prepare: Preparation, mesh: Mesh, params: Params, pictures: jax.Array
+    graphdef: nnx.GraphDef,
+    compute: Compute,
+    prepare: Preparation,
+    mesh: Mesh,
+    params: Params,
+    pictures: jax.Array,
+    counts: jax.Array,
 ) -> jax.Array:
     """Each device computes its own share, by a program that is the same for any number of devices."""
 
     def rows(params: Params, pictures: jax.Array) -> jax.Array:
         return compute(bind(graphdef, params), prepare(pictures)).astype(jnp.float32)
 
-    def share(params: Params, pictures: jax.Array) -> jax.Array:
+    def share(params: Params, pictures: jax.Array, counts: jax.Array) -> jax.Array:
         if mesh.devices.flat[0].platform != "cpu":
             return rows(params, pictures)
-        return jax.lax.map(lambda picture: rows(params, picture[None])[0], pictures)
+        found = jax.eval_shape(rows, params, pictures)
 
-    specs = (P(), P("data"))
-    return jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P("data"), check_vma=False)(params, pictures)
+        def one(i: jax.Array, found: jax.Array) -> jax.Array:
+            return found.at[i].set(rows(params, jax.lax.dynamic_slice_in_dim(pictures, i, 1))[0])
+
+        return jax.lax.fori_loop(0, counts[0], one, jnp.zeros(found.shape, found.dtype))
+
+    specs = (P(), P("data"), P("data"))
+    run = jax.shard_map(share, mesh=mesh, in_specs=specs, out_specs=P("data"), check_vma=False)
+    return run(params, pictures, counts)

@@ -1,5 +1,9 @@
 """Features of pictures: what goes into a network, and that company never changes a number."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -83,3 +87,26 @@ def test_the_resize_of_fid_is_that_of_pytorch(size):
     given = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     expected = 2 * torch.nn.functional.interpolate(given, (299, 299), mode="bilinear", align_corners=False) - 1
     np.testing.assert_allclose(FID_INPUT(images), expected.permute(0, 2, 3, 1), atol=2e-6)
+
+
+ON_TWO_DEVICES = """
+import jax, numpy as np
+from storyjax.evals.features import FeatureNetwork, Preparation
+from storyjax.evals.published_networks import pooled
+from storyjax.models.r2plus1d import R2Plus1D, R2Plus1DConfig
+from storyjax.nn.build import materialise
+
+made = materialise(lambda rngs: R2Plus1D(R2Plus1DConfig(9, shrink=16), rngs=rngs), jax.random.key(0))
+clips = np.random.default_rng(0).integers(0, 256, (7, 3, 16, 16, 3), dtype=np.uint8)
+one, two = (FeatureNetwork(*made, pooled, Preparation(), batch=2, devices=jax.devices()[:n])(clips) for n in (1, 2))
+assert len(jax.devices()) == 2 and one.shape == (7, 32) and one.std() > 0
+np.testing.assert_array_equal(one, two)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_give_the_same_numbers_as_one():
+    """In a process of its own, which alone may still say how many devices a CPU has."""
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    run = subprocess.run([sys.executable, "-c", ON_TWO_DEVICES], env=os.environ | flags, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
