@@ -57,7 +57,7 @@ class CharacterClassifierConfig:
 
     @property
     def network(self) -> InceptionConfig:
-        """torchvision's form, both heads with one logit a character."""
+        """torchvision's form, one logit a character; the second head, for training, where pictures are as large as it needs."""
         classes = len(self.characters)
         return InceptionConfig("torchvision", classes, auxiliary=self.image_size >= 299, shrink=self.shrink)
 
@@ -87,7 +87,7 @@ class CharacterClassifier:
 
     def logits(self, frames: np.ndarray) -> np.ndarray:
         """frames (N, H, W, 3) uint8 -> (N, K) float32."""
-        size = (self.config.image_size,) * 2
+        size = (self.config.image_size, self.config.image_size)
         fitted = [fit_picture(Image.fromarray(frame), size) for frame in frames]
         return self._network(np.stack(fitted) if fitted else np.zeros((0, *size, 3), np.uint8))
 

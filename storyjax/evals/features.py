@@ -69,7 +69,7 @@ class FeatureNetwork:
         prepare: Preparation,
         *,
         batch: int = 16,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
     ):
         if batch < 1:
             raise StoryjaxError(f"expected a batch of 1 picture or more, got {batch}")

@@ -9,6 +9,8 @@ number of samples from two on. The sets may have different sizes; the distance t
 smaller set's covariance is the more scattered, and the distance the larger: compare numbers of equal N only.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy import linalg
 
@@ -26,7 +28,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     if min(len(one), len(other)) < 2:
         return float("nan")
     (mean1, factor1), (mean2, factor2) = _gaussian(one), _gaussian(other)
-    both = linalg.svdvals(factor1 @ factor2.T, overwrite_a=True, check_finite=False).sum()
+    both = _sum_of_singular_values(factor1 @ factor2.T)
     return _distance(mean1 - mean2, np.square(factor1).sum(), np.square(factor2).sum(), both)
 
 
@@ -50,7 +52,13 @@ def _gaussian(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     centred = (rows - mean) / np.sqrt(len(rows) - 1)
     if len(rows) <= rows.shape[1]:
         return mean, centred
-    return mean, linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)[0][: rows.shape[1]]
+    factor: Any = linalg.qr(centred, mode="r", overwrite_a=True, check_finite=False)
+    return mean, factor[0][: rows.shape[1]]
+
+
+def _sum_of_singular_values(matrix: np.ndarray) -> float:
+    found: Any = linalg.svdvals(matrix, overwrite_a=True, check_finite=False)
+    return float(found.sum())
 
 
 class Resampled:
@@ -85,7 +93,7 @@ class Resampled:
         in1, in2 = np.flatnonzero(counts1), np.flatnonzero(counts2)
         centred = across[np.ix_(in1, in2)] - to2[in1, None] - to1[None, in2] + means[1]
         centred *= np.sqrt(counts1[in1] / (counts1.sum() - 1))[:, None] * np.sqrt(counts2[in2] / (counts2.sum() - 1))
-        both = linalg.svdvals(centred, overwrite_a=True, check_finite=False).sum()
+        both = _sum_of_singular_values(centred)
         return max(float(means[0] + means[2] - 2 * means[1] + trace1 + trace2 - 2 * both), 0.0)
 
     def _from_moments(self, counts1: np.ndarray, counts2: np.ndarray) -> float:

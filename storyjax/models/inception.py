@@ -172,7 +172,7 @@ class InceptionBlock(nnx.Module):
         for _, steps in branches:
             width = inputs
             for step in steps:
-                side_by_side = [step] if isinstance(step, tuple) else step
+                side_by_side: Any = [step] if isinstance(step, tuple) else step
                 for unit in side_by_side:
                     self.units[unit[0]] = _unit(width, unit, shrink, rngs)
                 width = sum(unit[1] for unit in side_by_side) // shrink

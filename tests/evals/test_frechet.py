@@ -9,7 +9,16 @@ from scipy import linalg
 from storyjax.errors import StoryjaxError
 from storyjax.evals.frechet import Resampled, frechet_distance
 
-SIZES = [(300, 300, 64), (200, 90, 128), (30, 20, 128), (500, 100, 100), (64, 65, 64), (2, 2, 5)]
+SIZES = [
+    (300, 300, 64),
+    (200, 90, 128),
+    (30, 20, 128),
+    (500, 100, 100),
+    (40, 300, 64),
+    (300, 40, 64),
+    (64, 65, 64),
+    (2, 2, 5),
+]
 
 
 def features(count, dimensions, seed):
