@@ -6,6 +6,7 @@ import pytest
 from storyjax.models.owlvit import base_patch32, logits, places
 from storyjax.weights import build, component_of
 from tests.models.transformers_pairs import TOKENS, built, detected, owlvit_config, pictures, relative, tensors
+from tests.tiny import quick_jit
 
 TOLERANCE = 1e-4  # relative, of the whole array
 
@@ -14,8 +15,9 @@ def compared(config, side, tokens):
     theirs, images = built(config), pictures(2, side)
     ours = build("owlvit", config, tensors(theirs))
     boxes, scores = detected(theirs, images, tokens)
-    seen = ours.look(images)
-    return relative(seen["boxes"], boxes), relative(logits(seen, ours.embed_texts(tokens)), scores)
+    seen = quick_jit(lambda x: ours.look(x))(images)
+    texts = quick_jit(lambda x: ours.embed_texts(x))(tokens)
+    return relative(seen["boxes"], boxes), relative(logits(seen, texts), scores)
 
 
 def test_toy_size_is_transformers():
