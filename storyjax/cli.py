@@ -12,6 +12,8 @@ from tyro.conf import Positional, arg
 from storyjax.errors import StoryjaxError
 
 app = tyro.extras.SubcommandApp()
+data_app = tyro.extras.SubcommandApp()
+app.command(data_app, name="data", help="Data sets: build one, check a copy of one before that.")
 
 # Those of storyjax.diffusion.samplers, which takes long to import.
 SamplerName = Literal["ddim", "plms", "euler", "euler_a", "dpm++"]
@@ -342,30 +344,52 @@ def export(
     print(exported(folder, dest, dtype=dtype, overwrite=overwrite).text())
 
 
-@app.command(name="data")
+@data_app.command(name="build")
 def data_build(
-    verb: Positional[Literal["build"]],
     name: Positional[str],
     /,
     *,
+    manual_dir: Path | None = None,
     data_dir: Path | None = None,
     config: str | None = None,
     processes: int | None = None,
+    skip_broken: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Build a dataset: `storyjax data build cartoon_stories`.
 
     Args:
-        verb: build.
         name: A folder of tfds_builders/.
+        manual_dir: The folder of your copy, for published data sets.
         data_dir: Where built datasets lie.
         config: A named configuration of the dataset, such as its size.
-        processes: Processes that draw; default: one for each core.
+        processes: Processes that draw or read; default: one for each core.
+        skip_broken: Leave out stories that cannot be built, and list them at the end.
         overwrite: Build again what is built already.
     """
     from storyjax.data.build import build
 
-    print(build(name, data_dir=data_dir, config=config, processes=processes, overwrite=overwrite))
+    print(build(name, data_dir, config, processes, overwrite, manual_dir=manual_dir, skip_broken=skip_broken))
+
+
+@data_app.command(name="check")
+def data_check(
+    folder: Positional[Path], /, *, name: str | None = None, config: str | None = None, pictures: bool = False
+) -> None:
+    """Say what is missing or broken in your copy of a published dataset; exit status 1 if anything is.
+
+    Args:
+        folder: The copy.
+        name: Which dataset it is; default: recognised by the names of its files.
+        config: Which configuration of its builder; default: the first.
+        pictures: Decode every picture, too (minutes).
+    """
+    from storyjax.data.check import check
+
+    report = check(folder, name, config, pictures=pictures)
+    print(report.text())
+    if not report.whole:
+        sys.exit(1)
 
 
 @app.command

@@ -40,6 +40,8 @@ class Layout(abc.ABC):
     """
 
     data_set: ClassVar[str]
+    published: ClassVar[Mapping[str, int]] = {}  # stories of each split as the papers count them
+    chunk: int = 16  # stories that a reading process takes at a time; fewer where their pictures are large
 
     def __init__(self, folder: str | Path, variant: str | None = None):
         self.folder, self.variant = Path(folder), variant

@@ -19,6 +19,7 @@ _HOMES = {
     "FolderSource": "folder",
     "fit_picture": "images",
     "read_picture": "images",
+    "stretch_picture": "images",
     "Labels": "labels",
     "Batches": "pipeline",
     "iterate_once": "pipeline",
@@ -31,6 +32,7 @@ _HOMES = {
     "load_tokenizer": "tokenizer",
     "tokenize": "tokenizer",
     "train_tokenizer": "tokenizer",
+    "Windows": "windows",
 }
 
 __all__ = sorted(_HOMES)

@@ -9,9 +9,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tfds_builders
 from storyjax.errors import StoryjaxError
+from tfds_builders.layout import BrokenStory, LayoutError
 
 
 def default_data_dir() -> Path:
@@ -25,7 +27,8 @@ def builder_names() -> list[str]:
     return sorted(folder.name for folder in folders if (folder / f"{folder.name}_dataset_builder.py").is_file())
 
 
-def _unknown(kind: str, name: str, known: list[str]) -> StoryjaxError:
+def unknown(kind: str, name: str, known: list[str]) -> StoryjaxError:
+    """The error for a name that is none of `known`; it names the nearest."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
     return StoryjaxError(f"{kind} must be one of {', '.join(known) or 'none'}, got {name!r}; {hint}")
@@ -34,7 +37,7 @@ def _unknown(kind: str, name: str, known: list[str]) -> StoryjaxError:
 def builder_class(name: str) -> type:
     """The TFDS builder class of data set `name`; an unknown name is an error that names the nearest."""
     if name not in builder_names():
-        raise _unknown("data set", name, builder_names())
+        raise unknown("data set", name, builder_names())
     import tensorflow_datasets as tfds  # 1.5 s; an error above should not wait for it
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
@@ -84,6 +87,8 @@ def build(
     config: str | None = None,
     processes: int | None = None,
     overwrite: bool = False,
+    manual_dir: str | Path | None = None,
+    skip_broken: bool = False,
 ) -> Path:
     """Build data set `name` and return the folder that `tfds.builder_from_directory` reads.
 
@@ -96,14 +101,16 @@ def build(
         config: name of one of the builder's configurations; None is its first.
         processes: drawing or reading processes, for builders that use several; None lets the builder choose.
         overwrite: build again, and replace the old data set once the new one is complete.
+        manual_dir: the user's copy of a published data set, for builders that read one.
+        skip_broken: leave out stories that cannot be built and list them at the end; otherwise the first is an error.
     """
     cls = builder_class(name)
     configs = [entry.name for entry in cls.BUILDER_CONFIGS]
     if config is not None and config not in configs:
-        raise _unknown(f"configuration of {name}", config, configs)
+        raise unknown(f"configuration of {name}", config, configs)
     if processes is not None and processes < 1:
         raise StoryjaxError(f"processes must be at least 1, got {processes}; leave it out to use every core")
-    options = {"processes": processes} if "processes" in inspect.signature(cls.__init__).parameters else {}
+    options = _options(cls, processes, manual_dir, skip_broken)
     root = Path(data_dir).expanduser() if data_dir else default_data_dir()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -119,6 +126,25 @@ def build(
         )
     if folder.is_dir() and not overwrite:
         return folder
-    with _set_aside(folder), _quiet_tfds():
-        make().download_and_prepare()
+    import tensorflow_datasets as tfds
+
+    files = tfds.download.DownloadConfig(manual_dir=Path(manual_dir).expanduser() if manual_dir else None)
+    try:
+        with _set_aside(folder), _quiet_tfds():
+            make().download_and_prepare(download_config=files)
+    except (BrokenStory, LayoutError) as error:
+        raise StoryjaxError(f"{name} is not built: {error}") from error
     return folder
+
+
+def _options(cls: type, processes: int | None, manual_dir: str | Path | None, skip_broken: bool) -> dict[str, Any]:
+    """What the builder's own arguments become. Errors: it reads no files of the user's, or they are not there."""
+    known = inspect.signature(cls.__init__).parameters
+    if (manual_dir or skip_broken) and "skip_broken" not in known:
+        raise StoryjaxError(f"{cls.__name__} reads no files of yours; leave out --manual-dir and --skip-broken")
+    if manual_dir and not Path(manual_dir).expanduser().is_dir():
+        raise StoryjaxError(
+            f"manual_dir must be the folder of your copy, and '{manual_dir}' is no folder; check the path"
+        )
+    options: dict[str, Any] = {"processes": processes} if "processes" in known else {}
+    return options | ({"skip_broken": True} if skip_broken else {})

@@ -247,7 +247,7 @@ class CachedSource(StorySource):
             self.folder, note["fingerprint"], wanted, "; or build it again with build_cache(..., rebuild=True)"
         )
         self.name, self.split, self.table, self.labels = base.name, base.split, base.table, base.labels
-        self.frames, self.size = base.frames, base.size
+        self.frames, self.size, self.given, self.has_strips = base.frames, base.size, base.given, base.has_strips
         self.means = {name: np.asarray(value, np.float64) for name, value in note["mean"].items()}
         self._names, self._stories = tuple(note["shapes"]), note["stories"]
         self._open()
@@ -264,12 +264,17 @@ class CachedSource(StorySource):
     def fields(self) -> tuple[str, ...]:
         return (*self.base.fields, *self._names)
 
-    def arrays(self, index: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
-        out = self.base.arrays(index, [name for name in fields if name not in self._arrays])
+    def arrays(
+        self, index: int, fields: Sequence[str], rng: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
+        out = self.base.arrays(index, [name for name in fields if name not in self._arrays], rng)
         return out | {name: self._arrays[name][index].astype(np.float32) for name in fields if name in self._arrays}
 
     def images(self, index: int) -> np.ndarray:
         return self.base.images(index)
+
+    def random_images(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        return self.base.random_images(index, rng)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.base[index]

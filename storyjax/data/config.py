@@ -17,6 +17,7 @@ class DataConfig:
     train_split: str = "train"  # "train[:10000]" trains on the first ten thousand stories
     seed: int = 0  # of the order of the stories
     threads: int = 2  # that read ahead
+    random_frames: bool = False  # of frames with several pictures, draw one anew in every epoch
 
     def open(self, split: str) -> StorySource:
         """The stories of "train", "validation" or "test"."""

@@ -33,7 +33,7 @@ class PicturesResizedWarning(UserWarning):
     """Pictures of a folder do not have the wanted size and are resized and centre-cropped."""
 
 
-class _Frame(pydantic.BaseModel, extra="forbid"):
+class FolderFrame(pydantic.BaseModel, extra="forbid"):
     image: str
     sentence: str
     characters: list[str] = []
@@ -42,8 +42,8 @@ class _Frame(pydantic.BaseModel, extra="forbid"):
     action: str | None = None
 
 
-class _Story(pydantic.BaseModel, extra="forbid"):
-    frames: list[_Frame]
+class FolderStory(pydantic.BaseModel, extra="forbid"):
+    frames: list[FolderFrame]
     title: str = ""
     story_id: str = ""
     split: str = "train"
@@ -70,12 +70,12 @@ class FolderSource(StorySource):
         stories = _of_split(where, _read_stories(self.path / STORIES), split)
         ids = [story.story_id or f"story {number}" for number, story in stories]
         self.frames = settle_frames(
-            where, [_called(*story) for story in stories], [len(s.frames) for _, s in stories], frames
+            where, [called(*story) for story in stories], [len(s.frames) for _, s in stories], frames
         )
         kept = [story.frames[: self.frames] for _, story in stories]
         self._pictures = [[self.path / frame.image for frame in story] for story in kept]
         self._what = [
-            [f"picture '{frame.image}' ({_called(*story)}, frame {f + 1})" for f, frame in enumerate(story[1].frames)]
+            [f"picture '{frame.image}' ({called(*story)}, frame {f + 1})" for f, frame in enumerate(story[1].frames)]
             for story in stories
         ]
         self.size = self._settle_size(as_size(size))
@@ -121,7 +121,12 @@ class FolderSource(StorySource):
         return asked
 
 
-def _read_stories(path: Path) -> list[_Story]:
+def _read_stories(path: Path) -> list[FolderStory]:
+    return [check_story(path, number, story) for number, story in enumerate(read_list(path), start=1)]
+
+
+def read_list(path: Path) -> list[Any]:
+    """The stories of a `stories.json`, not yet looked at. Errors: it is missing, no JSON, or no list."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -136,29 +141,29 @@ def _read_stories(path: Path) -> list[_Story]:
         raise StoryjaxError(
             f"'{path}' holds a {type(content).__name__}; expected a list of stories: [{{'frames': [...]}}, ...]"
         )
-    return [_check_story(path, number, story) for number, story in enumerate(content, start=1)]
+    return content
 
 
-def _check_story(path: Path, number: int, story: Any) -> _Story:
+def check_story(path: Path, number: int, story: Any) -> FolderStory:
     """One story of the file, checked; errors name story, frame and field."""
     try:
-        checked = _Story.model_validate(story, strict=True)
+        checked = FolderStory.model_validate(story, strict=True)
     except pydantic.ValidationError as error:
         raise StoryjaxError(_told(f"'{path}': story {number}", error.errors()[0])) from None
     for f, frame in enumerate(checked.frames, start=1):
         for field in ("sentence", "image"):
             if not getattr(frame, field).strip():
                 raise StoryjaxError(
-                    f"'{path}': {_called(number, checked)}, frame {f} has an empty '{field}'; every frame needs one"
+                    f"'{path}': {called(number, checked)}, frame {f} has an empty '{field}'; every frame needs one"
                 )
     return checked
 
 
 def _told(where: str, error: Mapping[str, Any]) -> str:
     """One of pydantic's errors as a sentence: where it is, what was expected, what came."""
-    place, kind, model = list(error["loc"]), "story", _Story
+    place, kind, model = list(error["loc"]), "story", FolderStory
     if place[:1] == ["frames"] and len(place) > 1:
-        where, kind, model = f"{where}, frame {place[1] + 1}", "frame", _Frame
+        where, kind, model = f"{where}, frame {place[1] + 1}", "frame", FolderFrame
     field = next((part for part in reversed(place) if isinstance(part, str)), None)
     if field is None or (error["type"] == "model_type"):
         needs = {"story": "'frames'", "frame": "'image' and 'sentence'"}[kind]
@@ -170,7 +175,7 @@ def _told(where: str, error: Mapping[str, Any]) -> str:
     return f"{where}: field '{field}': {error['msg']}, got {error['input']!r}"
 
 
-def _of_split(where: str, stories: list[_Story], split: str) -> list[tuple[int, _Story]]:
+def _of_split(where: str, stories: list[FolderStory], split: str) -> list[tuple[int, FolderStory]]:
     """The (number in the file, story) of one split."""
     numbered = list(enumerate(stories, start=1))
     chosen = [pair for pair in numbered if split in (ALL, pair[1].split)]
@@ -182,12 +187,13 @@ def _of_split(where: str, stories: list[_Story], split: str) -> list[tuple[int, 
     return chosen
 
 
-def _called(number: int, story: _Story) -> str:
+def called(number: int, story: FolderStory) -> str:
+    """What to call story `number` (from 1) of a file in errors."""
     name = story.title or story.story_id
     return f"story {number} '{name}'" if name else f"story {number}"
 
 
-def _truth(stories: list[list[_Frame]], labels: Labels) -> dict[str, np.ndarray]:
+def _truth(stories: list[list[FolderFrame]], labels: Labels) -> dict[str, np.ndarray]:
     """Arrays (N, F, ...) as `StoryTable` describes, for the fields that the file gives at all."""
 
     def each(value: Any, dtype: Any) -> np.ndarray:
@@ -197,7 +203,7 @@ def _truth(stories: list[list[_Frame]], labels: Labels) -> dict[str, np.ndarray]
     if labels.characters:
         truth["characters"] = each(lambda frame: [name in frame.characters for name in labels.characters], np.uint8)
         truth["names_characters"] = each(
-            lambda frame: all(_says(frame.sentence, name) for name in frame.characters), bool
+            lambda frame: all(says(frame.sentence, name) for name in frame.characters), bool
         )
     for field in ("place", "weather", "action"):
         names = getattr(labels, field)
@@ -205,11 +211,12 @@ def _truth(stories: list[list[_Frame]], labels: Labels) -> dict[str, np.ndarray]
             number = {name: i for i, name in enumerate(names)} | {None: -1}
             truth[field] = each(lambda frame, f=field, n=number: n[getattr(frame, f)], np.int32)
     if labels.place:
-        truth["names_place"] = each(lambda frame: frame.place is not None and _says(frame.sentence, frame.place), bool)
+        truth["names_place"] = each(lambda frame: frame.place is not None and says(frame.sentence, frame.place), bool)
     return truth
 
 
-def _says(sentence: str, name: str) -> bool:
+def says(sentence: str, name: str) -> bool:
+    """Whether the sentence has the name as a word, in any case."""
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", sentence, re.IGNORECASE) is not None
 
 

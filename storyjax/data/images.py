@@ -1,12 +1,16 @@
-"""Pictures in: reading with errors that name the file, and the one resize policy of the data room.
+"""Pictures in: reading with errors that name the file, and the resize policies of the data room.
 
-Policy "resize + centre crop": the short side is scaled to the wanted size (bilinear, antialiased, as torchvision's
+Policy "crop", the usual one: the short side is scaled to the wanted size (bilinear, antialiased, as torchvision's
 `Resize` does on PIL pictures and the ContextualStory loaders use), then the middle is cut out. Nothing is stretched.
 Masks go the same way with nearest neighbour, boxes with the same arithmetic.
+
+Policy "stretch", StoryGen's: width and height are scaled each on its own (bicubic, antialiased, as `Image.resize` does
+unasked), so all of the picture is there and its shape is not kept. Figure masks go the same way and are not made binary.
 """
 
 import io
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from storyjax.errors import StoryjaxError
 
 Size = tuple[int, int]  # height, width
+Fit = Literal["crop", "stretch"]  # the policies
 
 
 def as_size(size: int | tuple[int, int] | None) -> Size | None:
@@ -69,6 +74,11 @@ def scaled_and_offset(source: Size, size: Size) -> tuple[Size, Size]:
     return scaled, (round((scaled[0] - size[0]) / 2), round((scaled[1] - size[1]) / 2))
 
 
+def cut_from_strip(strip: Image.Image, number: int, height: int, width: int) -> Image.Image:
+    """Picture `number` (from 0) of pictures of `height` x `width` pixels below each other."""
+    return strip.crop((0, number * height, width, (number + 1) * height))
+
+
 def fit_picture(picture: Image.Image, size: Size, nearest: bool = False) -> np.ndarray:
     """`picture` as (H, W, 3) uint8 (or (H, W) of a one-channel mask) of `size`, resized and centre-cropped if needed."""
     source = picture.height, picture.width
@@ -76,6 +86,17 @@ def fit_picture(picture: Image.Image, size: Size, nearest: bool = False) -> np.n
         (height, width), (top, left) = scaled_and_offset(source, size)
         method = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
         picture = picture.resize((width, height), method).crop((left, top, left + size[1], top + size[0]))
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def stretch_picture(picture: Image.Image, size: Size, nearest: bool = False) -> np.ndarray:
+    """`picture` as (H, W, 3) uint8 (or (H, W) of a one-channel mask) of `size`, whatever its shape was.
+
+    The policy of StoryGen's loaders; nearest: for masks whose values are numbers.
+    """
+    if (picture.height, picture.width) != size:
+        method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+        picture = picture.resize((size[1], size[0]), method)
     return np.asarray(picture, dtype=np.uint8)
 
 

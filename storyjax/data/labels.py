@@ -19,18 +19,25 @@ class Labels:
     weather: tuple[str, ...] = ()
     action: tuple[str, ...] = ()
 
+    def tell(self, field: str) -> bool:
+        """Whether a frame's field of truth means anything here: it is no label, or its names are known."""
+        return bool(getattr(self, field.removeprefix("names_"), True))
+
 
 def labels_from_features(features: Mapping[str, Any], metadata: Mapping[str, Any] | None, where: str) -> Labels:
     """Names of a TFDS dataset with these record features.
 
     Names are those of the frame's ClassLabel (also inside a Sequence). TFDS cannot write a list inside a list without
     TensorFlow, so characters may be plain integers padded with -1; their names are then those of the story's `cast`
-    (a Sequence of ClassLabel), or of the metadata, `tfds.core.MetadataDict(characters=[...])`.
+    (a Sequence of ClassLabel), or of the metadata, `tfds.core.MetadataDict(characters=[...])`. Metadata with no names at all
+    say that nothing is labelled so.
     """
     frame, names = features["frames"].feature, {}
     for name in (field.name for field in dataclasses.fields(Labels) if field.name in frame):
         elsewhere = features["cast"] if name == "characters" and "cast" in features else None
         found = _class_names(frame[name]) or _class_names(elsewhere) or (metadata or {}).get(name)
+        if not found and name in (metadata or {}):
+            continue
         if not found:
             raise StoryjaxError(
                 f"{where}: '{name}' carries no names; store it as a ClassLabel with names, or write them into the "

@@ -43,6 +43,7 @@ def make_batches(
     threads: int = 4,
     workers: int = 0,
     rows: Sequence[int] | None = None,
+    random_frames: bool = False,
 ) -> "Batches":
     """The endless stream of batches that training reads.
 
@@ -50,13 +51,19 @@ def make_batches(
     process reads (`Placement.rows` of storyjax.parallel; default: all of them). `spec` with `text="tokens"` needs `tokenizer`
     (with `max_length`, default its own) or ready `tokens` (N, F, L). `start` is the number of stories already seen. `threads`
     decode in this process (0: none; enough for cached arrays); `workers` are processes (their start costs seconds; a script that
-    uses them needs the `if __name__ == "__main__"` guard).
+    uses them needs the `if __name__ == "__main__"` guard). `random_frames`: of frames with several pictures one is drawn anew in
+    every epoch, as a function of the seed and the position in the stream; otherwise it is always the same one.
     """
     elements = _Elements(source, spec, _tokens_for(source, spec, tokenizer, max_length, tokens))
+    if random_frames and (not source.has_strips or "images" not in spec.fields):
+        raise StoryjaxError(
+            f"random_frames needs images of frames with several pictures; {source!r} has one picture a frame, or the batch has "
+            "none; leave random_frames out"
+        )
     chosen = range(batch_size) if rows is None else tuple(rows)
     if batch_size < 1 or not chosen or not set(chosen) <= set(range(batch_size)):
         raise StoryjaxError(f"expected rows out of a batch of {batch_size} stories, got {list(chosen)}")
-    return Batches(elements, batch_size, seed, start, shuffle, threads, workers, chosen)
+    return Batches(elements, batch_size, seed, start, shuffle, threads, workers, chosen, random_frames)
 
 
 def iterate_once(
@@ -124,9 +131,10 @@ class Batches:
         threads: int,
         workers: int,
         rows: Sequence[int],
+        random_frames: bool = False,
     ):
         self._elements, self._shuffle, self._threads, self._workers = elements, shuffle, threads, workers
-        self._rows = rows
+        self._rows, self._random_frames = rows, random_frames
         self.batch_size, self.seed, self.stories = batch_size, seed, start
         self._running: list[
             Any
@@ -152,7 +160,8 @@ class Batches:
 
     def get_state(self) -> dict[str, Any]:
         """Where the stream stands, as JSON values; the same in every process."""
-        return {"stories": self.stories, "seed": self.seed, "shuffle": self._shuffle, "length": len(self._elements)}
+        state = {"stories": self.stories, "seed": self.seed, "shuffle": self._shuffle, "length": len(self._elements)}
+        return state | ({"random_frames": True} if self._random_frames else {})
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue with the batch after the one that was given last before `get_state`.
@@ -182,8 +191,7 @@ class Batches:
     def _start(self) -> Iterator[Batch]:
         import grain
 
-        source: Any = self._elements
-        dataset = grain.MapDataset.source(source).seed(self.seed)
+        dataset = grain.MapDataset.range(len(self._elements)).seed(self.seed)
         share: Any = _Share((dataset.shuffle() if self._shuffle else dataset).repeat(), self)
         local = len(self._rows)
         stream = grain.MapDataset.source(share).to_iter_dataset(_reading(self._threads, local))
@@ -201,21 +209,27 @@ def _stop(running: list[Any]) -> None:
 
 
 class _Share:
-    """This process's rows of the batches to come, one after the other: a random-access data source to grain."""
+    """This process's rows of the batches to come, one after the other: a random-access data source to grain.
 
-    def __init__(self, stories: Any, batches: Batches):
-        self._stories, self._start = stories, batches.stories
+    order: endless, the position in the source of story number t of the stream.
+    """
+
+    def __init__(self, order: Any, batches: Batches):
+        self._order, self._elements, self._start = order, batches._elements, batches.stories
+        self._seed, self._random_frames = batches.seed, batches._random_frames
         self._batch_size, self._rows = batches.batch_size, tuple(batches._rows)
 
     def __len__(self) -> int:
-        return (len(self._stories) - self._start) // self._batch_size * len(self._rows)
+        return (len(self._order) - self._start) // self._batch_size * len(self._rows)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         batch, row = divmod(int(position), len(self._rows))
-        return self._stories[self._start + batch * self._batch_size + self._rows[row]]
+        number = self._start + batch * self._batch_size + self._rows[row]
+        rng = np.random.default_rng((abs(self._seed), number)) if self._random_frames else None
+        return self._elements.row(int(self._order[number]), rng)
 
     def __repr__(self) -> str:
-        return f"rows {self._rows} of batches of {self._batch_size}, {self._stories!r}"
+        return f"rows {self._rows} of batches of {self._batch_size}, {self._elements!r}"
 
 
 class _Elements:
@@ -230,8 +244,12 @@ class _Elements:
         return self.length
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        index = min(int(position), len(self._source) - 1)
-        row: dict[str, Any] = dict(self._source.arrays(index, self._fields))
+        return self.row(int(position))
+
+    def row(self, position: int, rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """The story at `position`, the last one under index -1 beyond it; `rng` draws pictures of strips."""
+        index = min(position, len(self._source) - 1)
+        row: dict[str, Any] = dict(self._source.arrays(index, self._fields, *([rng] if rng else [])))
         if self._tokens is not None:
             row["tokens"] = self._tokens[index]
         row["index"] = np.int64(index if index == position else -1)

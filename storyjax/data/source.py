@@ -29,16 +29,17 @@ class StoryTable:
     titles: list[str]
     sentences: list[list[str]]
     truth: dict[str, np.ndarray]
+    texts: dict[str, list[list[str]]] = dataclasses.field(
+        default_factory=dict
+    )  # further texts of frames, such as `setting`
 
 
 class StorySource(abc.ABC):
     """Stories by position: `len(source)`, `source[i]`; N stories of F frames of H x W pixels.
 
-    Attributes: `name`, `split`, `table`, `labels` (names behind the numbers), `frames` (F), `size` (H, W), `given` (how many of
-    the first frames a model is given: 1 for story continuation).
+    Attributes: `name`, `split`, `table`, `labels` (names behind the numbers), `frames` (F), `size` (H, W), `given` (how many
+    first frames a model is given rather than asked for: 1 in story continuation), `has_strips` (a frame has several pictures).
     """
-
-    given: int = 0
 
     name: str
     split: str
@@ -46,10 +47,29 @@ class StorySource(abc.ABC):
     labels: Labels
     frames: int
     size: Size
+    given: int = 0
+    has_strips: bool = False
 
     @abc.abstractmethod
     def images(self, index: int) -> np.ndarray:
-        """The pictures of one story, (F, H, W, 3) uint8."""
+        """The pictures of one story, (F, H, W, 3) uint8; where a frame has several, always the same one."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """The frames of each story; all F, but for a source that keeps stories of several lengths for `Windows`."""
+        return [len(story) for story in self.table.sentences]
+
+    def some_images(self, index: int, frames: range) -> np.ndarray:
+        """The pictures of some frames of one story, (len(frames), H, W, 3) uint8."""
+        return self.images(index)[frames.start : frames.stop]
+
+    def some_figures(self, index: int, frames: range) -> np.ndarray | None:
+        """The figure masks of some frames of one story, (len(frames), H, W) uint8; None where there are none."""
+        return None
+
+    def random_images(self, index: int, rng: np.random.Generator) -> np.ndarray:
+        """As `images`, but where a frame has several pictures, one that `rng` draws."""
+        return self.images(index)
 
     @abc.abstractmethod
     def fingerprint(self) -> dict[str, Any]:
@@ -69,10 +89,17 @@ class StorySource(abc.ABC):
         """Names that `arrays` knows."""
         return ("images", *self.table.truth)
 
-    def arrays(self, index: int, fields: Sequence[str]) -> dict[str, np.ndarray]:
-        """The named fields of one story, and nothing else: pictures are decoded only when `images` is asked for."""
-        truth = self.table.truth
-        return {name: self.images(index) if name == "images" else truth[name][index] for name in fields}
+    def arrays(
+        self, index: int, fields: Sequence[str], rng: np.random.Generator | None = None
+    ) -> dict[str, np.ndarray]:
+        """The named fields of one story, and nothing else: pictures are decoded only when `images` is asked for.
+
+        With `rng`, pictures are those of `random_images`.
+        """
+        found = {name: self.table.truth[name][index] for name in fields if name != "images"}
+        if "images" in fields:
+            found["images"] = self.images(index) if rng is None else self.random_images(index, rng)
+        return found
 
     def sentences(self, index: int) -> list[str]:
         """The F sentences of one story."""
@@ -86,11 +113,12 @@ class StorySource(abc.ABC):
         return len(self.table.ids)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One decoded story: `story_id`, `title`, `sentences`, `images` (F, H, W, 3) uint8, and its truth."""
+        """One decoded story: `story_id`, `title`, `sentences`, `images` (F, H, W, 3) uint8, further texts, and its truth."""
         index = range(len(self))[index]  # negative positions and IndexError as a list has them
         story = {"story_id": self.table.ids[index], "title": self.table.titles[index]}
         truth = {name: values[index] for name, values in self.table.truth.items()}
-        return story | {"sentences": self.sentences(index), "images": self.images(index)} | truth
+        texts = {name: values[index] for name, values in self.table.texts.items()}
+        return story | {"sentences": self.sentences(index), "images": self.images(index)} | texts | truth
 
     def __repr__(self) -> str:
         height, width = self.size

@@ -109,6 +109,7 @@ class AutoencoderRun:
             self.train.batch_size,
             self.data.seed,
             threads=self.data.threads,
+            random_frames=self.data.random_frames,
             rows=placement.rows(self.train.batch_size),
         )
         held_out = self.data.open("validation")

@@ -44,7 +44,13 @@ class RecogniserRun:
         spec = BatchSpec(pictures="images", text=None, truth=KINDS)
         rows = placement.rows(self.train.batch_size)
         batches = make_batches(
-            source, spec, self.train.batch_size, self.data.seed, threads=self.data.threads, rows=rows
+            source,
+            spec,
+            self.train.batch_size,
+            self.data.seed,
+            threads=self.data.threads,
+            rows=rows,
+            random_frames=self.data.random_frames,
         )
         with contextlib.closing(batches):
             task = recogniser_task(network, held_out)

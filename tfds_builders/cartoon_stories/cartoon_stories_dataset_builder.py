@@ -1,12 +1,9 @@
 """TFDS builder of the cartoon stories; needs no TensorFlow and writes `array_record` files."""
 
-import collections
-import concurrent.futures
 import dataclasses
+import functools
 import io
 import itertools
-import multiprocessing
-import os
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -19,6 +16,7 @@ from tfds_builders.cartoon_stories.grammar import Frame, plan_story
 from tfds_builders.cartoon_stories.plan import FRAMES
 from tfds_builders.cartoon_stories.world import LABELS
 from tfds_builders.ordered import OrderedBuilder
+from tfds_builders.reading import cores, in_order
 
 MOST = 3  # characters in a frame; shorter lists are padded with -1: lists inside lists would need TensorFlow
 CHUNK = 16  # stories a drawing process makes at a time
@@ -71,24 +69,10 @@ def encode_stories(split: str, indices: range, size: int, frames: int = FRAMES) 
 
 
 def draw_stories(split: str, count: int, size: int, processes: int, frames: int = FRAMES) -> Iterator[dict]:
-    """Records of stories 0..count-1 in order, drawn by `processes` processes (1: in this one).
-
-    Only a few chunks wait at any moment, so memory stays small when writing is slower than drawing.
-    """
+    """Records of stories 0..count-1 in order, drawn by `processes` processes (1: in this one)."""
     chunks = (range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
-    if processes == 1:
-        yield from itertools.chain.from_iterable(encode_stories(split, chunk, size, frames) for chunk in chunks)
-        return
-    # Spawned, not forked: the caller may hold the threads of JAX or of TFDS.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, mp_context=context) as pool:
-        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-        for chunk in chunks:
-            waiting.append(pool.submit(encode_stories, split, chunk, size, frames))
-            if len(waiting) > 4 * processes:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+    make = functools.partial(encode_stories, split, size=size, frames=frames)
+    yield from itertools.chain.from_iterable(in_order(make, chunks, processes))
 
 
 class CartoonStories(OrderedBuilder):
@@ -152,8 +136,7 @@ class CartoonStories(OrderedBuilder):
         return {split: self._generate_examples(split, count) for split, count in self.builder_config.stories}
 
     def _generate_examples(self, split: str, count: int):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        processes = self._processes or (1 if count <= 200 else cores)
+        processes = self._processes or (1 if count <= 200 else cores())
         config = self.builder_config
         records = draw_stories(split, count, config.size, processes, config.frames)
         yield from enumerate(tqdm(records, desc=f"{self.name} {split}", total=count, unit="story", mininterval=1.0))

@@ -96,6 +96,11 @@ class ContextualStoryRun:
                 f"the data gives {self.data.frames} frames a story (data.frames), the model draws {self.story.frames} "
                 "(story.frames); set both alike"
             )
+        if self.data.random_frames:
+            raise StoryjaxError(
+                "the latents of all frames are computed once, so no picture can be drawn anew in every epoch; leave out "
+                "data.random_frames (codec.data.random_frames is possible)"
+            )
         if not self.tokenizer_folder and self.vocabulary > self.text_encoder.vocab_size:
             raise StoryjaxError(
                 f"the tokenizer may learn {self.vocabulary} tokens (vocabulary), the text encoder knows "

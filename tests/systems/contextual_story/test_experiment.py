@@ -247,6 +247,7 @@ def mistake(config, workdir, capsys, *changes):
         (["train.step=3"], "the configuration has no field 'train.step'; did you mean 'train.steps'?"),
         (["train.steps=soon"], "field 'train.steps': Input should be a valid integer"),
         (["story.frames=4"], "the data gives 3 frames a story (data.frames), the model draws 4 (story.frames)"),
+        (["data.random_frames=true"], "the latents of all frames are computed once"),
         (["vocabulary=2000"], "the tokenizer may learn 2000 tokens (vocabulary), the text encoder knows 1000"),
         (["freeze_text_encoder=true"], "a frozen text encoder must have learnt before"),
         (["codec.vae.latent_channels=6"], "the codec has 6 latent channels, but the UNet reads 4 and predicts 4"),
