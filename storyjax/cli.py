@@ -369,7 +369,16 @@ def data_build(
     """
     from storyjax.data.build import build
 
-    print(build(name, data_dir, config, processes, overwrite, manual_dir=manual_dir, skip_broken=skip_broken))
+    folder = build(
+        name,
+        data_dir=data_dir,
+        config=config,
+        processes=processes,
+        overwrite=overwrite,
+        manual_dir=manual_dir,
+        skip_broken=skip_broken,
+    )
+    print(folder)
 
 
 @data_app.command(name="check")

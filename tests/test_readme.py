@@ -117,6 +117,8 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
     )
     monkeypatch.setattr("storyjax.evals.registry.listing", lambda: called.append("listing") or "")
     monkeypatch.setattr("storyjax.data.build.build", build)
+    whole = SimpleNamespace(text=str, whole=True)
+    monkeypatch.setattr("storyjax.data.check.check", lambda folder, *_, **__: called.append(folder) or whole)
     monkeypatch.setattr("storyjax.launch.start.launch", lambda *_, **__: None)  # the configuration was called
     cli.main(words)
     assert len(called) == 1

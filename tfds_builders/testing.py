@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tfds_builders.pickled import load_npy
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,13 +41,22 @@ def cut_short(path: Path) -> None:
 
 
 def same_tree(one: Path, other: Path) -> bool:
-    """Whether two trees have the same files with the same content; pictures count by their pixels."""
+    """Whether two trees have the same files that say the same: pictures by their pixels, `.npy` files by what they hold."""
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     if files != sorted(path.relative_to(other) for path in other.rglob("*") if path.is_file()):
         return False
-    return all(
-        np.array_equal(pixels(one / file), pixels(other / file))
-        if file.suffix == ".png"
-        else (one / file).read_bytes() == (other / file).read_bytes()
-        for file in files
-    )
+    return all(_alike(one / file, other / file) for file in files)
+
+
+def _alike(one: Path, other: Path) -> bool:
+    if one.suffix == ".png":
+        return np.array_equal(pixels(one), pixels(other))
+    if one.suffix != ".npy":
+        return one.read_bytes() == other.read_bytes()
+    try:
+        np.testing.assert_equal(
+            *(list(held) if isinstance(held, np.ndarray) else held for held in map(load_npy, (one, other)))
+        )
+    except AssertionError:
+        return False
+    return True

@@ -26,6 +26,7 @@ from tfds_builders.strips import square_strip
 CHARACTERS = ("Pororo", "Loopy", "Crong", "Eddy", "Poby", "Petty", "Tongtong", "Rody", "Harry")
 FRAMES = 5
 FIRST, NEXT, SPLITS, LABELS = "img_cache4.npy", "following_cache4.npy", "train_seen_unseen_ids.npy", "labels.npy"
+OLD_SPLITS = "train_test_ids.npy"
 READY, FIGURES = "pororo_png_filtered_blip2", "img_segment"
 
 
@@ -94,6 +95,10 @@ class PororoLayout(Layout):
     def _why(self, name: str) -> str:
         if name == READY and (self.folder / f"{READY}.zip").exists():
             return f"is missing, but {READY}.zip is there: unpack it"
+        if name == SPLITS and (self.folder / OLD_SPLITS).exists():
+            return (
+                f"is missing; {OLD_SPLITS} is the older split (train, test) of StoryGAN, with which no story is unseen"
+            )
         return "is missing; the README of this builder says where to get it"
 
     def _notes(self, splits: Mapping[str, Sequence[int]]) -> Iterator[Finding]:

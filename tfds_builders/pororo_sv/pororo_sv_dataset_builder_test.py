@@ -248,6 +248,20 @@ def test_mixed_sizes_are_said_and_fitted_when_asked(tmp_path, capsys):
         [source.images(i) for i in range(len(source))]
 
 
+def test_several_processes_skip_and_stop_alike(tmp_path):
+    tree = write_tree(tmp_path / "tree", STORIES)
+    cut_short(tree / READY / f"{loaded(tree, 'train')[0][2]}.png")
+    with pytest.raises(StoryjaxError, match=r"is damaged .*--skip-broken"):
+        build("pororo_sv", tmp_path / "two", processes=2, manual_dir=tree)
+    built = [
+        build("pororo_sv", tmp_path / str(count), processes=count, manual_dir=tree, skip_broken=True)
+        for count in (1, 2)
+    ]
+    alone, together = [(folder / LEFT_OUT).read_text() for folder in built]
+    assert alone == together
+    assert alone.count("\n") == 4  # the fourth scene is in the first four stories
+
+
 def test_when_no_story_of_a_split_can_be_built_skipping_does_not_help(tmp_path):
     tree = write_tree(tmp_path / "tree", STORIES)
     for ids in loaded(tree, "test"):
@@ -267,6 +281,10 @@ def with_evil_captions(tree):
 
 TREES = {
     "no split file": (lambda tree: (tree / SPLITS).unlink(), "train_seen_unseen_ids.npy' is missing"),
+    "older split": (
+        lambda tree: (tree / SPLITS).rename(tree / "train_test_ids.npy"),
+        "train_test_ids.npy is the older split",
+    ),
     "packed": (lambda tree: (tree / READY).rename(tree / f"{READY}.zip"), f"{READY}.zip is there: unpack it"),
     "pickle": (with_evil_captions, "descriptions_blip2.npy' is refused: its pickle asks for .*mkdir"),
     "cut off": (lambda tree: cut_short(tree / LABELS), "labels.npy' cannot be read"),
