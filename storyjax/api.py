@@ -340,7 +340,8 @@ def evaluate(
     opened: dict[str, Any] = {"data_dir": data_dir}
     if _is_pictures(subject):
         pictures = PictureFolder(subject, layout)
-        opened |= {"size": size or pictures.size, "frames": pictures.frames_per_story}
+        frames = pictures.frames_per_story
+        opened |= {"size": size or pictures.size, "frames": frames, "any_length": frames is None}
         called = name_of(Path(subject).resolve())
     else:
         drawer, digest = _story_drawer(subject, steps, guidance)

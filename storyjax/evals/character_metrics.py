@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from storyjax.data.labels import Labels
+from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.character_classifier import CharacterClassifier, Input, load_classifier
 from storyjax.evals.feature_metrics import generated_frames, rows_of
@@ -43,6 +44,9 @@ class CharacterMetric(StoryMetric):
     @property
     def about(self) -> dict[str, Any]:
         return self.classifier.about
+
+    def check(self, source: StorySource) -> None:
+        self.check_labels(source.labels, f"the data '{source.name}', split '{source.split}'")
 
     def check_labels(self, labels: Labels, where: str) -> None:
         """Error unless the data's characters are the classifier's, in its order."""

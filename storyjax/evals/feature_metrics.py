@@ -74,6 +74,7 @@ class FrechetMetric(StoryMetric):
     needs: ClassVar[frozenset[Need]] = frozenset({"real"})
     resamples = 100
     method = "basic"
+    real_apart = True
 
     def __init__(self, network: Network, about: Mapping[str, Any]):
         self.network, self._about = network, dict(about)
@@ -87,14 +88,21 @@ class FrechetMetric(StoryMetric):
         return frames
 
     def measure(self, stories: Sequence[StoryFrames]) -> list[Evidence]:
-        generated = [self.looked_at(generated_frames(story), story) for story in stories]
-        real = [self.looked_at(real_frames(story), story) for story in stories]
-        rows = rows_of(self.network, generated + real)
-        return [{"generated": one, "real": other} for one, other in zip(rows[: len(stories)], rows[len(stories) :])]
+        """Without "real" for stories that come without real frames: those are known already."""
+        sides = {"generated": stories, "real": [story for story in stories if story.real is not None]}
+        frames = {"generated": generated_frames, "real": real_frames}
+        looked_at = [self.looked_at(frames[side](story), story) for side, told in sides.items() for story in told]
+        rows = iter(rows_of(self.network, looked_at))
+        found: list[Evidence] = [{"generated": next(rows)} for _ in stories]
+        return [{**one, "real": next(rows)} if story.real is not None else one for one, story in zip(found, stories)]
 
     def score(self, evidence: Sequence[Evidence]) -> float:
         if not evidence:
             return float("nan")
+        if any("real" not in each for each in evidence):
+            raise StoryjaxError(
+                f"{self.title} compares with real frames, which some stories come without; evaluate against a data set's split"
+            )
         generated, real = (np.concatenate([each[name] for each in evidence]) for name in ("generated", "real"))
         if len(generated) != len(real):
             warnings.warn(
@@ -104,16 +112,19 @@ class FrechetMetric(StoryMetric):
             )
         return frechet_distance(generated, real)
 
-    def interval(self, evidence: Sequence[Evidence], *, seed: int = 0, level: float = 0.95) -> Interval:
-        if len(evidence) < 2:
-            return Interval(np.nan, np.nan, level, 0)
+    def scores(self, evidence: Sequence[Evidence], draws: np.ndarray) -> np.ndarray:
         names = ("generated", "real")
         rows = {name: np.concatenate([each[name] for each in evidence]) for name in names}
         sizes = {name: [len(each[name]) for each in evidence] for name in names}
-        value, again = frechet_distance(*rows.values()), Resampled(*rows.values())
-        random, stories, drawn = np.random.default_rng(seed), len(evidence), []
-        for _ in range(self.resamples):
-            counts = np.bincount(random.integers(stories, size=stories), minlength=stories)
-            drawn.append(again.distance(*(np.repeat(counts, sizes[name]) for name in names)))
+        again = Resampled(*rows.values())
+        counts = [np.bincount(chosen, minlength=len(evidence)) for chosen in draws]
+        return np.array([again.distance(*(np.repeat(each, sizes[name]) for name in names)) for each in counts])
+
+    def interval(self, evidence: Sequence[Evidence], *, seed: int = 0, level: float = 0.95) -> Interval:
+        stories = len(evidence)
+        if stories < 2:
+            return Interval(np.nan, np.nan, level, 0)
+        drawn = self.scores(evidence, np.random.default_rng(seed).integers(stories, size=(self.resamples, stories)))
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+        value = self.score(evidence)
         return Interval(float(2 * value - high), float(2 * value - low), level, self.resamples)

@@ -1,7 +1,6 @@
 """Generated pictures in a folder, matched with the stories of a split: every file has its frame, every frame its file."""
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from storyjax.config import nearest
 from storyjax.data.images import Size, picture_size, read_picture
 from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
+from storyjax.evals.boxes import read_boxes
 from storyjax.evals.drawing import check_drawn_for, drawn_from
 from storyjax.evals.generated import Pictures
 from storyjax.evals.layouts import Found, Layout, layout_of
@@ -44,7 +44,7 @@ class PictureFolder(Pictures):
         self._files: list[dict[int, Path]] = []  # of each story: frame -> file
         self._dropped: set[tuple[int, int]] = set()  # frames whose file shows a later story
         self._source: StorySource | None = None
-        self._boxes: dict[str, Any] = {}
+        self._boxes: dict[str, list[list[Box]]] = {}
 
     @property
     def frames_per_story(self) -> int | None:
@@ -65,7 +65,7 @@ class PictureFolder(Pictures):
         else:
             self._match_names(source)
         boxes = self.path / BOXES
-        self._boxes = _read_boxes(boxes) if boxes.is_file() else {}
+        self._boxes = read_boxes(boxes) if boxes.is_file() else {}
         return self
 
     def complete(self, count: int) -> None:
@@ -120,7 +120,7 @@ class PictureFolder(Pictures):
         for frame in self._wanted(story):
             path = self._files[story].get(frame)
             digest.update(f"{frame}:".encode() + (b"" if path is None else path.read_bytes()))
-        digest.update(json.dumps(self._told_boxes(story)).encode())
+        digest.update(repr(self._told_boxes(story)).encode())
         return digest.hexdigest()
 
     def boxes(self, story: int) -> Sequence[Sequence[Box]] | None:
@@ -133,9 +133,9 @@ class PictureFolder(Pictures):
                 f"'{self.path / BOXES}': story '{self._where.table.ids[story]}' has boxes of {len(told)} frames, expected "
                 f"{self._where.length(story)}, with an empty list where nobody is"
             )
-        return [[_box(box) for box in told[frame]] for frame in self._wanted(story)]
+        return [told[frame] for frame in self._wanted(story)]
 
-    def _told_boxes(self, story: int) -> list[list[dict[str, Any]]] | None:
+    def _told_boxes(self, story: int) -> list[list[Box]] | None:
         return self._boxes.get(self._where.table.ids[story], self._boxes.get(str(story)))
 
     # ----- matching --------------------------------------------------------------------------------------------------
@@ -233,27 +233,6 @@ def _one_size(files: Sequence[Path]) -> Size:
                 "size, the same way"
             )
     return first
-
-
-def _read_boxes(path: Path) -> dict[str, Any]:
-    """Story's id or number -> for each frame a list of {"name", "box": [top, left, bottom, right] in 0..1, or null}."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for story in found.values():
-            for frame in story:
-                [_box(box) for box in frame]
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise StoryjaxError(
-            f"'{path}' does not say boxes ({error!r}); expected story's id -> frames -> "
-            '[{"name": "Loopy", "box": [0.1, 0.2, 0.9, 0.5]}]'
-        ) from None
-    return found
-
-
-def _box(said: dict[str, Any]) -> Box:
-    """null: looked for and not there, a box without area."""
-    top, left, bottom, right = map(float, said["box"] or (0, 0, 0, 0))
-    return Box(str(said["name"]), top, left, bottom, right)
 
 
 def _near(name: str, names: Any) -> str:

@@ -85,6 +85,10 @@ class RPrecision(MeanMetric):
         """Error: fewer different sentences than candidates."""
         return super().score(self.judged(evidence))
 
+    def scores(self, evidence: Sequence[Evidence], draws: np.ndarray) -> np.ndarray:
+        """As `interval`: of drawn stories, each with what was found among the sentences of all."""
+        return super().scores(self.judged(evidence), draws)
+
     def interval(self, evidence: Sequence[Evidence], *, seed: int = 0, level: float = 0.95) -> Interval:
         """Stories are drawn, each with what was found among the sentences of all of them."""
         return super().interval(self.judged(evidence), seed=seed, level=level)

@@ -102,8 +102,8 @@ def test_unequal_numbers_of_samples_are_said():
 def test_frames_of_a_wrong_kind_are_named():
     fid = FID(statistics, {})
     without = StoryFrames("seven", [], story(0).generated)
-    with pytest.raises(StoryjaxError, match="story 'seven' comes without its real frames"):
-        fid.measure([without])
+    with pytest.raises(StoryjaxError, match="FID compares with real frames, which some stories come without"):
+        fid.score(fid.measure([without]))
     with pytest.raises(StoryjaxError, match=r"story 'x': expected its generated frames as uint8.*got float64"):
         fid.measure([StoryFrames("x", [], story(0).generated / 255, story(0).real)])
 

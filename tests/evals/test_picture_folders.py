@@ -143,7 +143,7 @@ def test_boxes_lie_beside_the_pictures(tmp_path):
     with pytest.raises(StoryjaxError, match=r"story 'id-1' has boxes of 1 frames, expected 3"):
         opened(tmp_path).boxes(1)
     (tmp_path / "boxes.json").write_text(json.dumps({"id-1": [[{"name": "Ada"}]]}))
-    with pytest.raises(StoryjaxError, match=r"boxes.json' does not say boxes .* expected story's id"):
+    with pytest.raises(StoryjaxError, match=r"boxes.json', story 'id-1', frame 0: expected {'name': text, 'box': .*"):
         opened(tmp_path)
 
 
