@@ -9,6 +9,7 @@ another batch size or number of devices the seeds are the same, but the last bit
 import concurrent.futures
 import functools
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -110,11 +111,19 @@ def write_story(folder: Path, story: int, frames: Sequence[np.ndarray] | np.ndar
         try:
             beside.mkdir(parents=True)
             with concurrent.futures.ThreadPoolExecutor() as pool:
-                list(pool.map(lambda n: Image.fromarray(frames[n]).save(beside / f"{n}.png"), range(len(frames))))
+                list(pool.map(lambda n: _write_picture(beside / f"{n}.png", frames[n]), range(len(frames))))
             beside.rename(place)
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
+
+
+def _write_picture(path: Path, pixels: np.ndarray) -> None:
+    """When this returns the picture is on the disk, also after a power cut."""
+    with path.open("wb") as file:
+        Image.fromarray(pixels).save(file, "PNG")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _claim(folder: Path, about: dict[str, Any], run: dict[str, Any]) -> None:
