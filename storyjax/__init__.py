@@ -16,7 +16,7 @@ _HOMES = {
     "export": "weights.export",
     "generate_story": "api",
     "generate_image": "api",
-    "evaluate_model": "api",
+    "evaluate": "api",
     "Story": "story.story",
     "load_story": "story.story_file",
     "StoryjaxError": "errors",

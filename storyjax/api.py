@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -294,61 +294,107 @@ def _slug(title: str) -> str:
     return "_".join(words) or "story"
 
 
-def evaluate_model(
-    model: str | Path = "cartoon",
+def evaluate(
+    subject: str | Path = "cartoon",
     *,
-    data: str = "cartoon_stories",
+    data: str | Path = "cartoon_stories",
     data_dir: str | Path | None = None,
     split: str = "test",
-    stories: int = 500,
+    metrics: Sequence[str] = (),
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    stories: int | None = None,
+    given: int | None = None,
+    size: int | None = None,
+    layout: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     seed: int = 0,
     batch_size: int = 8,
-    recogniser: str | Path = "cartoon",
     workdir: str | Path | None = None,
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Any:
-    """Score frames drawn for held-out stories; prints the table and returns the `Evaluation`.
+    """Score a model, or a folder of generated pictures, on the stories of a split; prints tables and returns the `Evaluation`.
 
-    A stopped run continues in `workdir`; default: runs/evaluate/<name of the model>-<start of its hash>.
+    subject: a model as for `load`, whose stories are drawn first; or a folder in one of `storyjax.evals.layouts` (layout: which).
+    metrics: by name; default: what the shipped recogniser sees, where it knows the data. options: metric -> what it is opened with.
+    stories: the first so many; default: all. given: how many first frames are given (0 or 1); default: as the data say.
+    size: of the real frames in pixels; default: the generated ones'. batch_size: stories drawn together.
+    workdir: where a stopped run goes on; default: runs/evaluate/<subject>-<start of its hash>-<data>-<split>. out: another copy of
+    the result's JSON.
     """
-    import json
-
-    import numpy as np
-
-    from storyjax.checkpoints.paths import local
+    from storyjax.checkpoints.paths import local, name_of, write_whole
     from storyjax.data import open_source
-    from storyjax.evals.recogniser import load_recogniser
+    from storyjax.evals.drawing import draw_stories
+    from storyjax.evals.picture_folders import PictureFolder
+    from storyjax.evals.registry import open_metrics
     from storyjax.evals.story_evaluator import StoryEvaluator
-    from storyjax.weights.layouts import recognise
+    from storyjax.parallel.processes import speaks
+    from storyjax.story.manifest import device_here, versions_here
 
     place = None if workdir is None else local(workdir, "the work directory of an evaluation")
+    chosen = open_metrics(metrics, options)
+    about: dict[str, Any] = {"versions": versions_here(), "device": device_here()}
+    drawer: Any = None
+    pictures: PictureFolder | None = None
+    opened: dict[str, Any] = {"data_dir": data_dir}
+    if _is_pictures(subject):
+        pictures = PictureFolder(subject, layout)
+        frames = pictures.frames_per_story
+        opened |= {"size": size or pictures.size, "frames": frames, "any_length": frames is None}
+        called = name_of(Path(subject).resolve())
+    else:
+        drawer, digest = _story_drawer(subject, steps, guidance)
+        config = drawer.pipeline.config
+        opened |= {"size": size or config.size, "frames": config.story.frames}
+        called = f"{model_folder(subject).name}-{digest[:8]}"
+        about |= {"settings": drawer.settings, "model_hash": digest}
+    source = open_source(data, split, **opened)
+    source.given = source.given if given is None else given
+    evaluator = StoryEvaluator(source, chosen, stories, seed, options=options or {})
+    try:
+        evaluator.check()
+    except StoryjaxError as error:
+        hint = (
+            "" if metrics else "; for other data say what to measure by --metrics (--metrics help lists what there is)"
+        )
+        raise StoryjaxError(f"{error}{hint}") from None
+    place = place or Path("runs") / "evaluate" / f"{called}-{_slug(source.name)}-{_slug(split)}"
+    if pictures is None:
+        drawer.check(source)
+        told = {"model_hash": about["model_hash"], "settings": drawer.settings}
+        counted = {"stories": stories, "batch_size": batch_size, "seed": seed, "progress": progress}
+        pictures = PictureFolder(draw_stories(source, drawer, place / "pictures", about=told, **counted))
+        pictures.about |= {"name": str(subject)}
+    found = evaluator.run(pictures.of(source), place, about=about, progress=progress)
+    if speaks():
+        found.print()
+        if out is not None:
+            Path(out).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(out, found.json_text())
+    return found
+
+
+def _is_pictures(subject: str | Path) -> bool:
+    """Whether it is a folder of pictures, not a model."""
+    path = Path(subject)
+    shipped = SHIPPED / str(subject) / "model_index.json"
+    return path.is_dir() and not (path / "model_index.json").is_file() and not shipped.is_file()
+
+
+def _story_drawer(model: str | Path, steps: int | None, guidance: float | None) -> tuple[Any, str]:
+    """What draws stories with a model on the devices of this process, and the hash of its weights."""
+    import jax
+
+    from storyjax.parallel.mesh import make_mesh
+    from storyjax.systems.contextual_story.evaluation import StoryDrawer
+    from storyjax.weights.checkpoint import weights_hash
+    from storyjax.weights.layouts import recognise
+
     _require_stories(model)
-    pipeline, folder = load(model), model_folder(model)
-    config, digest = pipeline.config, _weights_hash(recognise(folder))
-    if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)
-    source = open_source(data, split, data_dir=data_dir, size=config.size, frames=config.story.frames)
-    settings = {
-        "num_inference_steps": config.defaults.num_inference_steps if steps is None else steps,
-        "guidance_scale": config.defaults.guidance_scale if guidance is None else guidance,
-    }
-
-    def generate(told: list[list[str]], key: Any) -> np.ndarray:
-        import jax
-
-        seeds = [int(s) for s in jax.random.randint(key, (len(told),), 0, 2**31 - 1)]
-        return np.stack(pipeline(told, seed=seeds, output_type="np", **settings).images)
-
-    evaluator = StoryEvaluator(source, load_recogniser(recogniser), stories=stories, batch_size=batch_size, seed=seed)
-    place = place or Path("runs") / "evaluate" / f"{folder.name}-{digest[:8]}"
-    evaluation = evaluator.run(generate, place, model_hash=digest, settings=settings, progress=progress)
-    evaluation.print()
-    if out is not None:
-        Path(out).write_text(json.dumps(evaluation.to_json(), indent=1) + "\n")
-    return evaluation
+    several = jax.local_device_count() > 1
+    pipeline = load(model, mesh=make_mesh("data=-1", jax.local_devices()) if several else None)
+    return StoryDrawer(pipeline, steps, guidance), weights_hash(recognise(model_folder(model)))
 
 
 def generate_image(
@@ -392,6 +438,7 @@ def generate_image(
     from storyjax.diffusion.samplers import Sampler
     from storyjax.story.picture_files import check_free, picture_paths, write_picture
     from storyjax.systems.stable_diffusion.pipeline import StableDiffusionPipeline
+    from storyjax.weights.checkpoint import weights_hash
     from storyjax.weights.finite import dtype_named
     from storyjax.weights.layouts import recognise
 
@@ -424,7 +471,7 @@ def generate_image(
     said = _said_of_picture(pipeline.config, prompt, settings) | {
         "dtype": chosen,
         "model": str(model),
-        "model_hash": _weights_hash(checkpoint),
+        "model_hash": weights_hash(checkpoint),
     }
     for i, path in enumerate(tqdm(paths, desc="drawing", unit="picture", disable=not progress)):
         drawn = pipeline(prompt, seed=seed + i, output_type="np", **settings)
@@ -450,23 +497,3 @@ def _said_of_picture(config: Any, prompt: str, settings: dict[str, Any]) -> dict
         sampler = " ".join([sampler.name, *(f"{name}={value}" for name, value in set_options.items())])
     used = {"steps" if name == "num_inference_steps" else name: str(value) for name, value in used.items()}
     return {"prompt": prompt, **used, "sampler": sampler, "software": f"storyjax {__version__}"}
-
-
-def _weights_hash(checkpoint: Any) -> str:
-    """SHA-256 (hex) of a checkpoint's weights: of a single file itself, else over the files of its parts by their names."""
-    import hashlib
-
-    from storyjax.checkpoints.folder import model_hash
-
-    if checkpoint.kind == "storyjax":
-        return model_hash(checkpoint.path)
-    digest = hashlib.sha256()
-    if checkpoint.path.is_file():
-        with checkpoint.path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    for name, part in sorted(checkpoint.parts.items()):
-        digest.update(f"{name}\0".encode())
-        for file in part.tensors.files:
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -16,6 +16,7 @@ from storyjax.nn.build import count
 from storyjax.systems.contextual_story.experiment import ContextualStoryRun
 from storyjax.systems.contextual_story.objective import Networks, initial_params, make_loss
 from storyjax.train.autoencoder import AutoencoderRun, autoencoder_task
+from storyjax.train.character_classifier import CharacterClassifierRun, classifier_task
 from storyjax.train.recogniser import RecogniserRun, recogniser_task
 from storyjax.train.task import Task
 
@@ -50,6 +51,13 @@ def _(run: RecogniserRun):
     batch = {kind: shape(*frames, dtype=jnp.int32) for kind in KINDS}
     batch |= {"images": pictures(run), "characters": shape(*frames, len(labels.characters), dtype=jnp.uint8)}
     return recogniser_task(network), batch
+
+
+@dry_run.register
+def _(run: CharacterClassifierRun):
+    network = dataclasses.replace(run.network, characters=("one", "other"), image_size=run.data.size)
+    characters = shape(*pictures(run).shape[:2], 2, dtype=jnp.uint8)
+    return classifier_task(network), {"images": pictures(run), "characters": characters}
 
 
 @dry_run.register

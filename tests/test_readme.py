@@ -111,7 +111,11 @@ def test_the_command_takes_its_arguments(words, monkeypatch, capsys):
     monkeypatch.setattr("storyjax.api.generate_image", generate_image)
     for verb in ("weights.conversion.convert", "weights.export.export"):
         monkeypatch.setattr(f"storyjax.{verb}", lambda *args, **_: called.append(args) or SimpleNamespace(text=str))
-    monkeypatch.setattr("storyjax.api.evaluate_model", lambda *args, **_: called.append(args))
+    monkeypatch.setattr("storyjax.api.evaluate", lambda *args, **_: called.append(args))
+    monkeypatch.setattr(
+        "storyjax.evals.compare.compare", lambda *args, **_: called.append(args) or SimpleNamespace(print=str)
+    )
+    monkeypatch.setattr("storyjax.evals.registry.listing", lambda: called.append("listing") or "")
     monkeypatch.setattr("storyjax.data.build.build", build)
     monkeypatch.setattr(
         "storyjax.data.bench.bench", lambda *args, **_: called.append(args) or SimpleNamespace(table=str)

@@ -6,6 +6,7 @@ from benchmarks.measure import Row, Setting
 from benchmarks.suite import (
     attention,
     communication,
+    fid_features,
     memory,
     scaling,
     sd21_train,
@@ -29,4 +30,5 @@ BENCHMARKS: dict[str, Callable[[Setting], list[Row]]] = {
     "memory": memory.run,
     "scaling": scaling.run,
     "communication": communication.run,
+    "fid_features": fid_features.run,
 }

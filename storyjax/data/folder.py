@@ -87,6 +87,9 @@ class FolderSource(StorySource):
         pairs = zip(self._pictures[index], self._what[index])
         return np.stack([fit_picture(read_picture(path, what), self.size) for path, what in pairs])
 
+    def picture_names(self, index: int) -> list[str]:
+        return [path.relative_to(self.path).with_suffix("").as_posix() for path in self._pictures[index]]
+
     def fingerprint(self) -> dict[str, Any]:
         digest = hashlib.blake2b(json.dumps(self.table.sentences).encode(), digest_size=16)
         for path in (path for story in self._pictures for path in story):

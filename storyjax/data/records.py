@@ -51,6 +51,7 @@ def open_source(
     *,
     fit: Fit = "crop",
     windows: int | None = None,
+    any_length: bool = False,
 ) -> StorySource:
     """Open stories for training or evaluation.
 
@@ -60,7 +61,8 @@ def open_source(
     lie, default as for building. `size`: pixels, one number or (H, W); pictures of another size are resized and
     centre-cropped (`storyjax.data.images`). `frames`: use the first `frames` frames of every story. `fit`: "stretch" brings
     pictures of a built dataset to `size` without keeping their shape, as StoryGen does. `windows`: of stories of any length,
-    every run of so many frames is one item (`storyjax.data.windows`).
+    every run of so many frames is one item (`storyjax.data.windows`). `any_length`: stories of a built dataset keep all their
+    frames, however many.
 
     Errors: dataset not built (naming the command), unknown split, and everything the stories themselves can do wrong.
     """
@@ -80,7 +82,7 @@ def open_source(
             )
         path = _built_folder(str(name_or_folder), data_dir)
     if windows is None:
-        return RecordSource(path, split, size=size, frames=frames, fit=fit)
+        return RecordSource(path, split, size=size, frames=frames, fit=fit, any_length=any_length)
     return Windows(RecordSource(path, split, size=size, fit=fit, any_length=True), windows)
 
 
@@ -122,7 +124,7 @@ class RecordSource(StorySource):
     any other field of fixed shape under its name, (F, ...).
 
     `fit` is a policy of `storyjax.data.images`. With `any_length` stories keep all their frames; such a source is for
-    `Windows`, which asks for frames, not for whole stories.
+    `Windows`, which asks for frames, and for evaluating, story by story.
 
     Where a frame is a strip of several pictures, `images` and `source[i]` give the one that its name chooses, always and
     everywhere the same (`tfds_builders.strips.chosen`).

@@ -75,6 +75,15 @@ class StorySource(abc.ABC):
     def fingerprint(self) -> dict[str, Any]:
         """What the arrays of this source depend on, as JSON values: name, counts, sizes and a hash of the content."""
 
+    def length(self, index: int) -> int:
+        """How many frames a story has: F, unless the source gives stories of any length."""
+        return len(self.table.sentences[index])
+
+    def picture_names(self, index: int) -> list[str] | None:
+        """What the frames' own files are called in the data as released, without endings; None where that is not kept."""
+        names = getattr(self.table, "texts", {}).get("frame_id")
+        return None if names is None else names[index]
+
     @property
     def fields(self) -> tuple[str, ...]:
         """Names that `arrays` knows."""

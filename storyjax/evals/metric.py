@@ -33,7 +33,8 @@ class StoryFrames:
     """One story as metrics see it. Pictures are uint8 (F, H, W, 3); generated and real ones may differ in size.
 
     real: the data's own frames. characters: (F, K) bool, who is in each frame by the data. boxes: of the generated frames, a list a
-    frame. given: how many of the first frames were given to the model and do not count (story continuation: 1).
+    frame. given: how many of the first frames were given to the model and do not count (story continuation: 1). truth: all that
+    the data say of the frames, arrays (F, ...) as in `storyjax.data.source.StoryTable`.
     """
 
     story_id: str
@@ -43,9 +44,10 @@ class StoryFrames:
     characters: np.ndarray | None = None
     boxes: Sequence[Sequence[Box]] | None = None
     given: int = 0
+    truth: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
-Need = Literal["real", "characters", "boxes"]
+Need = Literal["real", "characters", "boxes", "truth"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,9 @@ class StoryMetric(abc.ABC):
     `name` is what the command and the JSON call it, `title` what a table says; `better` is the direction of improvement;
     `needs` are the fields of `StoryFrames` that must be there besides sentences and generated frames. `resamples` and `method`
     are those of the bootstrap ("basic" mirrors the draws around the value: for distances that grow when stories repeat, as
-    Fréchet's do).
+    Fréchet's do). `real_apart`: what is kept of real frames depends on them alone and has names that begin with "real"; it is then
+    computed once for a split, and `measure` is given stories without real frames, for which it leaves that out. Such a metric
+    compares sets, which may have different numbers of stories.
     """
 
     name: ClassVar[str]
@@ -73,11 +77,16 @@ class StoryMetric(abc.ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     resamples: ClassVar[int] = 1000
     method: ClassVar[Literal["percentile", "basic"]] = "percentile"
+    real_apart: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
     def about(self) -> dict[str, Any]:
         """What the number depends on besides the pictures, as JSON values: network, file and hash of its weights, resize, ..."""
+
+    def check(self, source: Any) -> None:
+        """Errors, before anything is looked at: a `StorySource` whose truth, labels or sizes this metric cannot be used with."""
+        del source
 
     @abc.abstractmethod
     def measure(self, stories: Sequence[StoryFrames]) -> list[Evidence]:
@@ -86,6 +95,19 @@ class StoryMetric(abc.ABC):
     @abc.abstractmethod
     def score(self, evidence: Sequence[Evidence]) -> float:
         """The number for these stories, in float64; NaN where nothing counts."""
+
+    def scores(self, evidence: Sequence[Evidence], draws: np.ndarray) -> np.ndarray:
+        """The numbers (R,) of R draws of whole stories; draws (R, N) are positions in `evidence`."""
+        return np.array([self.score([evidence[int(i)] for i in chosen]) for chosen in draws], np.float64)
+
+    def reading(self, evidence: Evidence) -> Any:
+        """What a person may want to look up of one story, as a JSON value; None: nothing."""
+        del evidence
+
+    def details(self, evidence: Sequence[Evidence], *, seed: int = 0) -> dict[str, Any] | None:
+        """More numbers than the one, as JSON values, for those who want to know where it comes from."""
+        del evidence, seed
+        return None
 
     def interval(self, evidence: Sequence[Evidence], *, seed: int = 0, level: float = 0.95) -> Interval:
         """Bootstrap over stories: frames of one story are not independent."""
@@ -113,3 +135,6 @@ class MeanMetric(StoryMetric):
     def score(self, evidence: Sequence[Evidence]) -> float:
         values = np.concatenate([each["values"] for each in evidence]) if evidence else np.zeros(0)
         return float(values.mean(dtype=np.float64)) if len(values) else float("nan")
+
+    def reading(self, evidence: Evidence) -> float | None:
+        return float(np.mean(evidence["values"])) if len(evidence["values"]) else None

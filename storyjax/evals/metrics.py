@@ -146,7 +146,8 @@ def summary(per_story: Sequence[Any], *, seed: int = 0, resamples: int = 1000, l
     """One state of `StoryMetrics` per story -> table[metric][subset] = {"value", "low", "high"}.
 
     value: the score of all stories together. low, high: percentile bootstrap interval at `level`, whole stories drawn with
-    replacement (frames of a story are not independent). None where nothing counts; no interval for fewer than 2 stories.
+    replacement (frames of a story are not independent). None where nothing counts; no interval for fewer than 2 stories or no
+    resamples.
     """
     total = functools.reduce(lambda a, b: a.merge(b), per_story)
     table: Table = {}
@@ -161,7 +162,7 @@ def summary(per_story: Sequence[Any], *, seed: int = 0, resamples: int = 1000, l
 
 def _interval(counts: np.ndarray, seed: int, resamples: int, level: float) -> tuple[float, float]:
     """Bootstrap interval of sum(numerators) / sum(denominators); counts (S, 2), one row a story."""
-    if len(counts) < 2 or not counts[:, 1].any():
+    if resamples < 1 or len(counts) < 2 or not counts[:, 1].any():
         return np.nan, np.nan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # a perfect score has an interval of width 0

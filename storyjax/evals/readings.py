@@ -19,7 +19,6 @@ from storyjax.errors import StoryjaxError
 from storyjax.evals.recogniser import KINDS, Reading
 
 LINES = "stories.jsonl"
-RESULT = "evaluation.json"
 
 
 def names_of(reading: Reading, frames: slice, labels: Labels) -> dict[str, list[Any]]:
@@ -74,11 +73,6 @@ class StoryLog:
             file.writelines(json.dumps({"story": i} | s, ensure_ascii=False) + "\n" for i, s in stories.items())
             file.flush()
             os.fsync(file.fileno())
-
-    def finish(self, result: dict[str, Any]) -> None:
-        """Write the outcome beside the lines."""
-        if self._folder is not None:
-            write_whole(self._folder / RESULT, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
 
     def _load(self) -> None:
         whole = self._file.read_text(encoding="utf-8").split("\n")[:-1]  # what follows the last newline was cut off

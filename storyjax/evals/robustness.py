@@ -6,11 +6,15 @@ scores on real frames spoiled in such ways is unlikely to blame a model for the 
 
 import functools
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from storyjax.data.source import StorySource
+from storyjax.evals.generated import InMemory
+from storyjax.evals.recogniser import Recogniser
+from storyjax.evals.recogniser_metric import RecogniserMetric
 from storyjax.evals.story_evaluator import StoryEvaluator
 
 
@@ -48,15 +52,18 @@ SPOILERS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def robustness(evaluator: StoryEvaluator, *, progress: bool = False) -> dict[str, dict[str, float]]:
-    """How the frames were spoiled -> the main scores (`Evaluation.scores`) of the evaluator's stories read like that."""
-    return {
-        name: evaluator.run(spoiled(evaluator, spoil), progress=progress).scores() for name, spoil in SPOILERS.items()
-    }
+def robustness(
+    source: StorySource, recogniser: Recogniser, stories: int | None = None, *, progress: bool = False
+) -> dict[str, dict[str, float]]:
+    """How the frames were spoiled -> the main scores of the first `stories` stories' real frames read like that."""
+    evaluator = StoryEvaluator(source, {"recogniser": RecogniserMetric(recogniser)}, stories)
+    return {name: evaluator.run(spoiled(source, spoil), progress=progress).scores() for name, spoil in SPOILERS.items()}
 
 
-def spoiled(evaluator: StoryEvaluator, spoil: Callable[[Image.Image], Image.Image]) -> Iterator[np.ndarray]:
+def spoiled(source: StorySource, spoil: Callable[[Image.Image], Image.Image]) -> InMemory:
     """The real frames of the source, story by story, (F, H, W, 3) uint8, each changed by `spoil`."""
-    for story in range(len(evaluator.source)):
-        frames = evaluator.source.images(story)
-        yield np.stack([np.asarray(spoil(Image.fromarray(frame)), np.uint8) for frame in frames])
+
+    def frames(story: int) -> np.ndarray:
+        return np.stack([np.asarray(spoil(Image.fromarray(frame)), np.uint8) for frame in source.images(story)])
+
+    return InMemory(frames, source.frames)

@@ -13,8 +13,10 @@ from storyjax.data.batch import BatchSpec
 from storyjax.data.config import DataConfig
 from storyjax.data.pipeline import make_batches
 from storyjax.data.source import StorySource
+from storyjax.evals.generated import InMemory
 from storyjax.evals.recogniser import KINDS, Recogniser, RecogniserConfig, recogniser_maker, save_recogniser
 from storyjax.evals.recogniser_loss import recogniser_loss
+from storyjax.evals.recogniser_metric import RecogniserMetric
 from storyjax.evals.story_evaluator import StoryEvaluator
 from storyjax.nn.build import Params, abstract, materialise
 from storyjax.parallel.placement import Placement
@@ -77,8 +79,9 @@ def recogniser_task(network: RecogniserConfig, held_out: StorySource | None = No
     def evaluate(params: Params, step: int) -> dict[str, float]:
         assert held_out is not None
         recogniser = Recogniser(network, params, name=f"step {step}", content_hash="")
-        evaluator = StoryEvaluator(held_out, recogniser, stories=min(EVALUATED, len(held_out)))
-        return evaluator.run(None, progress=False).scores()
+        metrics = {"recogniser": RecogniserMetric(recogniser)}
+        evaluator = StoryEvaluator(held_out, metrics, min(EVALUATED, len(held_out)))
+        return evaluator.run(InMemory.real(held_out), progress=False).scores()
 
     return Task(
         init=lambda key: materialise(make, key)[1],

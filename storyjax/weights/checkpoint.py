@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from storyjax.checkpoints.folder import model_hash
 from storyjax.config import from_json
 from storyjax.diffusion.diffusers_format import sampler_from_diffusers
 from storyjax.diffusion.samplers import Sampler
@@ -170,3 +172,19 @@ def require_inside(file: Path, names: Iterable[str]) -> None:
             raise StoryjaxError(
                 f"'{file}' names '{name}', which is no place in its folder; take another copy of the model"
             )
+
+
+def weights_hash(checkpoint: Checkpoint) -> str:
+    """SHA-256 (hex) of a checkpoint's weights: of a single file itself, else over the files of its parts by their names."""
+    if checkpoint.kind == "storyjax":
+        return model_hash(checkpoint.path)
+    digest = hashlib.sha256()
+    if checkpoint.path.is_file():
+        with checkpoint.path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    for name, part in sorted(checkpoint.parts.items()):
+        digest.update(f"{name}\0".encode())
+        for file in part.tensors.files:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

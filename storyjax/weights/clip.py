@@ -68,6 +68,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "layer_norm_eps": (1e-5,),
     "attention_dropout": (0,),
     "dropout": (0,),
+    "pruned_heads": ({},),
 }
 
 

@@ -18,7 +18,7 @@ from storyjax.config import nearest
 from storyjax.errors import StoryjaxError
 from storyjax.weights.rules import AnyRule
 
-BASE = ("unet", "vae", "clip")  # modules of this room that register components
+BASE = ("unet", "vae", "clip", "clip_whole", "owlvit")  # modules of this room that register components
 
 
 @dataclasses.dataclass(frozen=True)

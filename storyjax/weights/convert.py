@@ -48,7 +48,8 @@ def to_pytorch(params: Params, rules: Rules) -> dict[str, np.ndarray]:
             wrong.append(f"{path}: {' and '.join(rule.path for rule, _ in found) or 'no rule'}")
             continue
         rule, key = found[0]
-        tensors[key] = np.ascontiguousarray(TRANSFORMS[rule.transform].to_pytorch(np.asarray(value)))
+        written = TRANSFORMS[rule.transform].to_pytorch(np.asarray(value))
+        tensors[key] = np.ascontiguousarray(written).reshape(written.shape)  # NumPy would give a single number an axis
         for dead in rules:
             if isinstance(dead, Dead) and (dead_key := dead.pytorch_key(path)) is not None:
                 tensors[dead_key] = np.zeros(dead.shape(np.shape(value)), np.asarray(value).dtype)

@@ -29,13 +29,19 @@ class Known:
 
     calls: "module.name" -> our own function that is called in its place with the pickled arguments. inert: whether a name may
     stand there uncalled. persistent: what a persistent identifier (a storage of PyTorch) becomes. ignores_state: whether the
-    state that a pickle wants to set on an object (BUILD) may be dropped; any other object's state is refused.
+    state that a pickle wants to set on an object (BUILD) may be dropped; any other object's state is refused. makes: what stands
+    for an object of a class (NEWOBJ without arguments), which then takes its attributes from BUILD; None: refused.
     """
 
     calls: Mapping[str, Callable[..., Any]]
     inert: Callable[[Name], bool]
     persistent: Callable[[Any], Any]
     ignores_state: Callable[[Any, Any], bool]
+    makes: Callable[[Name], "Made | None"] = lambda name: None
+
+
+class Made(dict):
+    """Stands for an object whose class the file names and nobody imports: its attributes by name."""
 
 
 def read_pickle(stream: BinaryIO, known: Known, source: str) -> Any:
@@ -218,11 +224,18 @@ class _Machine:
 
     def _build(self) -> None:
         state = self.stack.pop()
-        if not self.known.ignores_state(self.stack[-1], state):
+        target = self.stack[-1]
+        if isinstance(target, Made) and type(state) is dict and all(isinstance(name, str) for name in state):
+            target.update(state)
+        elif not self.known.ignores_state(self.stack[-1], state):
             self._refuse(f"wants to set the state of {_described(self.stack[-1])}")
 
-    def _newobj(self) -> NoReturn:
-        self._refuse(f"wants to make a {_described(self._top(2)[0])}")
+    def _newobj(self) -> None:
+        kind, arguments = self._top(2)
+        made = self.known.makes(kind) if isinstance(kind, Name) and arguments == () else None
+        if made is None:
+            self._refuse(f"wants to make a {_described(kind)}")
+        self.stack[-2:] = [made]
 
     def _newobj_ex(self) -> NoReturn:
         self._refuse(f"wants to make a {_described(self._top(3)[0])}")

@@ -58,6 +58,8 @@ TRANSFORMS = {
     "linear": Transform(2, 2, _transpose(1, 0), _transpose(1, 0)),
     # (O, I, H, W) -> (H, W, I, O)
     "conv2d": Transform(4, 4, _transpose(2, 3, 1, 0), _transpose(3, 2, 0, 1)),
+    # (O, I, T, H, W) -> (T, H, W, I, O)
+    "conv3d": Transform(5, 5, _transpose(2, 3, 4, 1, 0), _transpose(4, 3, 0, 1, 2)),
     # (O, I, 1, 1) -> (I, O): Stable Diffusion 1 spells its transformers' projections as convolutions
     "conv1x1_as_linear": Transform(4, 2, lambda x: x.squeeze((2, 3)).T, lambda x: x.T[:, :, None, None]),
     # The same where a file may hold either form; written back as (O, I)

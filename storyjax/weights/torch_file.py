@@ -4,6 +4,9 @@ Two containers. Since PyTorch 1.6 a zip archive: a pickle `data.pkl`, and every 
 views of) as an uncompressed file `data/<key>`. Before: five pickles in a row (magic number, protocol, machine, the object, the
 storages' keys), then each storage as its length and its numbers. The pickle builds tensors from storages by
 `torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, ...)`. https://docs.pytorch.org/docs/stable/notes/serialization.html
+
+A TorchScript program (torch.jit.save) is the zip archive with a program beside it. Its tensors are read by the names that they have
+in its modules; the program is left alone.
 """
 
 import io
@@ -27,8 +30,8 @@ PROTOCOL = 1001
 def read_saved(file: Path) -> Any:
     """The saved object with `Tensor` in the place of tensors; either container.
 
-    Errors: cut off, compressed, saved on a big-endian machine, a TorchScript program, another kind of pickle, a pickle that
-    asks for more than tensors, numbers and plain containers (by module and name).
+    Errors: cut off, compressed, saved on a big-endian machine, another kind of pickle, a pickle that asks for more than tensors,
+    numbers and plain containers (by module and name).
     """
     with file.open("rb") as stream:
         if stream.read(4) == ZIP:
@@ -44,8 +47,7 @@ def _read_zip(file: Path, stream: BinaryIO) -> Any:
             root = next((name[: -len("data.pkl")] for name in records if re.fullmatch(r"[^/]+/data\.pkl", name)), None)
             if root is None:
                 raise StoryjaxError(f"'{file}' is a zip archive that torch.save did not write: it has no data.pkl")
-            if f"{root}constants.pkl" in records:
-                raise StoryjaxError(f"'{file}' is a TorchScript program, not a checkpoint; save its state_dict instead")
+            script = f"{root}constants.pkl" in records
             if f"{root}byteorder" in records and archive.read(f"{root}byteorder") != b"little":
                 raise _big_endian(file)
             pickled = archive.read(f"{root}data.pkl")
@@ -54,7 +56,7 @@ def _read_zip(file: Path, stream: BinaryIO) -> Any:
     except (zipfile.BadZipFile, ValueError, RuntimeError, EOFError, OverflowError, struct.error) as error:
         raise StoryjaxError(f"'{file}' is cut off or damaged ({error}); copy or save it again") from None
     storages: dict[str, Storage] = {}
-    saved = read_pickle(io.BytesIO(pickled), known_to_torch(storages), str(file))
+    saved = read_pickle(io.BytesIO(pickled), known_to_torch(storages, script=script), str(file))
     for storage in storages.values():
         record = records.get(f"{root}data/{storage.key}")
         if record is None:
@@ -69,7 +71,7 @@ def _records(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]
     for info in archive.infolist():
         if info.filename in records:
             raise StoryjaxError(f"'{file}': '{info.filename}' stands twice in the archive; save the file again")
-        if info.compress_type != zipfile.ZIP_STORED:
+        if info.compress_type != zipfile.ZIP_STORED and "/code/" not in info.filename:  # a program's text may be
             raise StoryjaxError(
                 f"'{file}' was compressed after torch.save wrote it; unpack it and zip it with 'zip -0'"
             )
@@ -134,8 +136,8 @@ def saved_tensors(file: Path) -> tuple[dict[str, Entry], dict[str, Any]]:
     """
     saved, beside = read_saved(file), {}
     for _ in range(10):  # a container inside a container; a file may also hold one that is inside itself
-        if not isinstance(saved, dict) or any(isinstance(value, Tensor) for value in saved.values()):
-            break
+        if type(saved) is not dict or any(isinstance(value, Tensor) for value in saved.values()):
+            break  # a scripted module's parts are named with it
         beside |= {str(key): value for key, value in saved.items() if isinstance(value, _PLAIN)}
         saved = next((inner for key in CONTAINERS if isinstance(inner := saved.get(key), dict)), saved)
     entries: dict[str, Entry] = {}

@@ -14,7 +14,7 @@ import numpy as np
 
 from storyjax.errors import StoryjaxError
 from storyjax.weights.entries import Entry, strides_unless_dense
-from storyjax.weights.pickles import Known, Name
+from storyjax.weights.pickles import Known, Made, Name
 
 _DTYPES = {
     "float64": np.float64,
@@ -78,8 +78,12 @@ class Tensor:
         return entry
 
 
-def known_to_torch(storages: dict[str, Storage]) -> Known:
-    """What a pickle of torch.save may ask for; `storages` is filled with those that its tensors are views of."""
+def known_to_torch(storages: dict[str, Storage], *, script: bool = False) -> Known:
+    """What a pickle of torch.save may ask for; `storages` is filled with those that its tensors are views of.
+
+    script: of torch.jit.save. Its modules are named under `__torch__`, where their program would be: they become dictionaries of
+    their attributes, and the program is not looked at.
+    """
 
     def persistent(identifier: Any) -> Any:
         kind, type_name, key, _, length, *view = identifier
@@ -107,7 +111,22 @@ def known_to_torch(storages: dict[str, Storage]) -> Known:
         "numpy.dtype": _numpy_dtype,
         "_codecs.encode": lambda text, encoding: text.encode({"latin1": "latin1"}[encoding]),
     }
-    return Known(calls, _may_stand, persistent, _ignores_state)
+    if not script:
+        return Known(calls, _may_stand, persistent, _ignores_state)
+    for kind in ("int", "double", "bool", "tensor"):
+        calls[f"torch.jit._pickle.build_{kind}list"] = lambda items: items
+    calls["torch.jit._pickle.restore_type_tag"] = lambda value, _: value
+    return Known(
+        calls,
+        lambda name: _may_stand(name) or _scripted(name),
+        persistent,
+        _ignores_state,
+        makes=lambda name: Made() if _scripted(name) else None,
+    )
+
+
+def _scripted(name: Name) -> bool:
+    return name.module.split(".")[0] == "__torch__"
 
 
 def _may_stand(name: Name) -> bool:

@@ -36,6 +36,7 @@ def run(name: str, *, dtype: str = "float32", against: tuple[str, ...] = EAGER) 
         pytest.param("sd21_train", "float32", "image", marks=pytest.mark.slow),
         pytest.param("story_sample", "float32", "story", marks=pytest.mark.slow),
         ("sdxl_sample", "float32", "image"),
+        ("fid_features", "float32", "image"),
     ],
 )
 def test_a_network_is_measured_on_every_side(name, dtype, unit):

@@ -1,207 +1,190 @@
+"""Measured story by story, stopped anywhere, in any blocks: the same numbers to the bit."""
+
 import json
 
-import jax
 import numpy as np
 import pytest
 
-from storyjax.data.labels import Labels
 from storyjax.errors import StoryjaxError
-from storyjax.evals.metrics import METRICS, SUBSETS, story_metrics
-from storyjax.evals.recogniser import KINDS
-from storyjax.evals.story_evaluator import TRUTH, StoryEvaluator, shuffled_partners
-from tests.evals.painted import FRAMES, LABELS, SIZE, PaintedSource, PixelReader
+from storyjax.evals import story_evaluator
+from storyjax.evals.drawing import write_story
+from storyjax.evals.evaluation import Evaluation
+from storyjax.evals.generated import InMemory
+from storyjax.evals.picture_folders import PictureFolder
+from storyjax.evals.story_evaluator import StoryEvaluator
+from tests.evals.toy_metrics import FRAMES, Brightness, Distance, Plain, Sets, generated
 
 
-class Painter:
-    """A generator that draws what it was asked for, and now and then (by its key) not; `limit`: calls before it breaks."""
-
-    def __init__(self, source, limit=None, errors=False):
-        self.source, self.limit, self.errors, self.calls = source, limit, errors, []
-
-    def __call__(self, sentences, key):
-        if self.limit is not None and len(self.calls) == self.limit:
-            raise KeyboardInterrupt
-        self.calls.append(sentences)
-        images = np.stack([self.source.images(int(story[0].split()[1])) for story in sentences])
-        if self.errors:
-            lost = np.asarray(jax.random.bernoulli(key, 0.3, images.shape[:2]))
-            images[lost] = 0
-        return images
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def evaluator(source, **changes):
-    return StoryEvaluator(source, PixelReader(), **{"stories": None, "batch_size": 3} | changes)
+@pytest.fixture
+def pictures(tmp_path):
+    for story in range(40):
+        write_story(tmp_path / "drawn", story, generated(story))
+    return tmp_path / "drawn"
 
 
-def run(evaluator, generate, folder=None, **more):
-    return evaluator.run(generate, folder, progress=False, **more)
+def metrics():
+    return {"brightness": Brightness(), "distance": Distance.open(), "sets": Sets()}
 
 
-def value(evaluation, row, metric, subset="all"):
-    return evaluation.rows[row][metric][subset]["value"]
+def run(source, pictures, folder, chosen=None, **more):
+    evaluator = StoryEvaluator(source, chosen or metrics(), **more)
+    return evaluator.run(PictureFolder(pictures).of(source), folder, progress=False)
 
 
-def test_a_model_that_draws_what_is_told_reaches_the_ceiling_and_shuffling_does_not():
-    found = run(evaluator(PaintedSource(20)), Painter(PaintedSource(20)))
-    for metric in METRICS:
-        assert value(found, "generated", metric) == value(found, "real", metric) == 1.0
-        assert value(found, "shuffled", metric) < 0.85
+def test_numbers_are_those_of_one_pass_over_everything(pictures, tmp_path):
+    source = Plain()
+    found = run(source, pictures, tmp_path / "e")
+    made = np.stack([generated(n) for n in range(40)]).astype(float)
+    real = np.stack([source.images(n) for n in range(40)]).astype(float)
+    assert found.metrics["brightness"].value == pytest.approx(made.mean() / 255)
+    assert found.metrics["distance"].value == pytest.approx(np.abs(made - real).mean())
+    gap = made.mean(axis=(0, 1, 2, 3)) - real.mean(axis=(0, 1, 2, 3))
+    assert found.metrics["sets"].value == pytest.approx(np.linalg.norm(gap), rel=1e-4)
+    for score in found.metrics.values():
+        assert score.low < score.value < score.high or score.better == "lower"
+        assert (score.stories, score.frames) == (40, 40 * FRAMES)
+    assert found.metrics["sets"].resamples == 50
 
 
-def test_the_floor_scores_each_storys_frames_against_its_partners_truth():
-    source = PaintedSource(7)
-    found = run(evaluator(source, seed=5), Painter(source, errors=False))
-    partner, truth = shuffled_partners(7, 5), source.table.truth
-
-    def flat(name, order):
-        return truth[name][order].reshape(-1, *truth[name].shape[2:])
-
-    state = story_metrics({k: flat(k, range(7)) for k in KINDS}, {k: flat(k, partner) for k in TRUTH})
-    for metric in METRICS:
-        for subset in SUBSETS:
-            assert value(found, "shuffled", metric, subset) == pytest.approx(
-                float(getattr(state, f"{metric}__{subset}").compute())
-            )
+def test_memory_and_folder_give_the_same(pictures, tmp_path):
+    source = Plain()
+    from_folder = run(source, pictures, tmp_path / "e").metrics
+    in_memory = StoryEvaluator(source, metrics()).run(InMemory(generated, FRAMES), progress=False).metrics
+    for name, score in in_memory.items():
+        assert (score.value, score.low, score.high) == tuple(
+            getattr(from_folder[name], key) for key in ("value", "low", "high")
+        )
 
 
-def test_nobody_is_their_own_partner_and_everybody_is_somebodys():
-    for count in (2, 3, 50):
-        partner = shuffled_partners(count, seed=1)
-        assert sorted(partner) == list(range(count))
-        assert (partner != np.arange(count)).all()
-    assert not np.array_equal(shuffled_partners(50, 1), shuffled_partners(50, 2))
-
-
-def test_wrong_frames_cost_what_they_should():
-    source = PaintedSource(4)
-    images = np.stack([source.images(i) for i in range(4)])
-    images[0, 0, 1, 0, 0] = 1 - images[0, 0, 1, 0, 0]  # another place in one of the 8 frames
-    found = run(evaluator(source), list(images))
-    assert value(found, "generated", "place_acc") == 7 / 8
-    assert value(found, "generated", "frm_acc") == 1.0
-    assert value(found, "real", "place_acc") == 1.0
-
-
-@pytest.mark.parametrize("limit", [0, 1, 2])
-def test_a_stopped_run_continues_and_ends_with_the_same_numbers(tmp_path, limit):
-    source = PaintedSource(8)
-    whole = run(evaluator(source), Painter(source, errors=True), tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(evaluator(source), Painter(source, limit, errors=True), tmp_path / "cut")
-    painter = Painter(source, errors=True)
-    assert run(evaluator(source), painter, tmp_path / "cut") == whole
-    assert len(painter.calls) == 3 - limit
-    assert whole.rows["generated"] != whole.rows["real"]  # the keys did something
-    assert (tmp_path / "cut/stories.jsonl").read_text() == (tmp_path / "whole/stories.jsonl").read_text()
-    assert json.loads((tmp_path / "cut/evaluation.json").read_text()) == whole.to_json()
-
-
-def test_a_line_cut_off_in_the_middle_is_read_again(tmp_path):
-    source = PaintedSource(6)
-    whole = run(evaluator(source), Painter(source, errors=True), tmp_path)
-    file = tmp_path / "stories.jsonl"
-    file.write_bytes(file.read_bytes()[:-40])
-    painter = Painter(source, errors=True)
-    assert run(evaluator(source), painter, tmp_path) == whole
-    assert len(painter.calls) == 1
-    assert run(evaluator(source), Painter(source, limit=0), tmp_path) == whole  # complete: nothing is generated
-
-
-def test_a_short_last_batch_is_filled_up_so_that_the_shape_stays(tmp_path):
-    source, painter = PaintedSource(5), Painter(PaintedSource(5))
-    found = run(evaluator(source), painter, tmp_path)
-    assert [len(call) for call in painter.calls] == [3, 3]
-    assert painter.calls[1][1] == painter.calls[1][2] == source.sentences(4)
-    assert found.about["stories"] == 5
-    assert len((tmp_path / "stories.jsonl").read_text().splitlines()) == 6
-
-
-def test_frames_may_come_from_an_iterable_also_when_resuming(tmp_path):
-    source = PaintedSource(6)
-    frames = [source.images(i) for i in range(6)]
-    with pytest.raises(
-        StoryjaxError, match="expected the frames of story 4, but the given frames ended after 4 stories"
-    ):
-        run(evaluator(source), iter(frames[:4]), tmp_path)
-    assert run(evaluator(source), iter(frames), tmp_path) == run(evaluator(source), Painter(source))
-
-
-def test_without_a_generator_only_real_frames_are_scored():
-    found = run(evaluator(PaintedSource(4)), None)
-    assert list(found.rows) == ["real"]
-    assert found.scores()["place_acc"] == 1.0
-
-
-def test_the_lines_on_disk_name_what_was_seen(tmp_path):
-    source = PaintedSource(2)
-    run(evaluator(source), Painter(source), tmp_path)
-    line = json.loads((tmp_path / "stories.jsonl").read_text().splitlines()[1])
-    truth = source.table.truth
-    assert line["id"] == "id-0"
-    assert line["real"]["place"] == [LABELS.place[k] for k in truth["place"][0]]
-    assert line["real"]["characters"][0] == [
-        n for n, there in zip(LABELS.characters, truth["characters"][0, 0], strict=True) if there
-    ]
-
-
-def test_json_says_what_was_scored_and_the_table_shows_all_rows():
-    source = PaintedSource(6)
-    found = run(evaluator(source, seed=3), Painter(source), model_hash="m1", settings={"steps": 30})
-    about = found.to_json()["about"]
-    expected = {
-        "frames_per_story": FRAMES,
-        "split": "test",
-        "stories": 6,
-        "seed": 3,
-        "model_hash": "m1",
-        "recogniser_hash": "abc",
+@pytest.mark.parametrize("block", [1, 3, 64])
+def test_any_block_size_gives_the_same_number_to_the_bit(pictures, tmp_path, monkeypatch, block):
+    whole = run(Plain(), pictures, tmp_path / "whole").metrics
+    monkeypatch.setattr(story_evaluator, "BLOCK", block)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other_cache"))
+    again = run(Plain(), pictures, tmp_path / "again").metrics
+    assert {name: (s.value, s.low, s.high) for name, s in again.items()} == {
+        name: (s.value, s.low, s.high) for name, s in whole.items()
     }
-    assert expected.items() <= about.items()
-    assert about["settings"] == {"steps": 30}
-    assert json.loads(json.dumps(found.to_json())) == found.to_json()
-    lines = found.text().splitlines()
-    assert sum(line.startswith(("| generated", "| real", "| shuffled")) for line in lines) == 15
-    assert "1.000 [1.000, 1.000]" in found.text()
 
 
-def test_a_folder_of_another_evaluation_is_refused_by_what_differs(tmp_path):
-    source = PaintedSource(6)
-    run(evaluator(source), Painter(source), tmp_path, model_hash="m1")
-    before = (tmp_path / "stories.jsonl").read_text()
-    with pytest.raises(StoryjaxError, match="another evaluation: model_hash: there 'm1', here 'm2'"):
-        run(evaluator(source), Painter(source), tmp_path, model_hash="m2")
-    with pytest.raises(StoryjaxError, match="seed: there 0, here 1"):
-        run(evaluator(source, seed=1), Painter(source), tmp_path, model_hash="m1")
-    assert (tmp_path / "stories.jsonl").read_text() == before
-    (tmp_path / "stories.jsonl").write_text("not json\n")
-    with pytest.raises(StoryjaxError, match="is no log of an evaluation"):
-        run(evaluator(source), Painter(source), tmp_path)
+class Stopping(Brightness):
+    """Breaks after so many calls."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def measure(self, stories):
+        if not self.limit:
+            raise KeyboardInterrupt
+        self.limit -= 1
+        return super().measure(stories)
 
 
-def test_labels_of_another_world_are_refused_before_anything_is_generated():
-    labels = Labels(LABELS.characters, ("hill", "moon"), LABELS.weather, LABELS.action)
-    painter = Painter(PaintedSource(4))
-    with pytest.raises(
-        StoryjaxError, match=r"'pixels' knows another world .* its place are \[hill, lake\], .*\[hill, moon\]"
-    ):
-        run(evaluator(PaintedSource(4, labels=labels)), painter)
-    assert not painter.calls
+def test_a_stopped_run_goes_on_and_measures_nothing_twice(pictures, tmp_path):
+    stopping = Stopping(2)
+    with pytest.raises(KeyboardInterrupt):
+        run(Plain(), pictures, tmp_path / "e", {"brightness": stopping})
+    rest = Brightness()
+    found = run(Plain(), pictures, tmp_path / "e", {"brightness": rest})
+    assert len(stopping.measured) == 32
+    assert sorted(stopping.measured + rest.measured) == sorted(Plain().table.ids)
+    idle = Stopping(0)
+    assert run(Plain(), pictures, tmp_path / "e", {"brightness": idle}) == found
 
 
-def test_data_that_cannot_be_scored_is_refused_with_the_reason():
-    with pytest.raises(StoryjaxError, match=r"'painted', split 'test' has no place, names_place"):
-        run(evaluator(PaintedSource(4, without=("place", "names_place"))), None)
-    with pytest.raises(StoryjaxError, match=r"expected 2 to 4 stories .*, got 5"):
-        run(evaluator(PaintedSource(4), stories=5), None)
-    source = PaintedSource(4)
-    source.size = (16, 16)
-    with pytest.raises(StoryjaxError, match=r"reads 8x8 frames, .* gives 16x16; open it with size=8"):
-        run(evaluator(source), None)
+def test_more_stories_measure_only_those_that_are_new(pictures, tmp_path):
+    run(Plain(), pictures, tmp_path / "e", {"brightness": Brightness()}, stories=20)
+    more = Brightness()
+    run(Plain(), pictures, tmp_path / "e", {"brightness": more}, stories=30)
+    assert more.measured == [f"id-{n}" for n in range(20, 30)]
 
 
-def test_generated_frames_of_another_kind_are_refused():
-    source = PaintedSource(4)
-    with pytest.raises(StoryjaxError, match=r"expected generated frames as uint8 \(3, 2, H, W, 3\), got float32"):
-        run(evaluator(source), lambda sentences, key: np.zeros((3, FRAMES, SIZE, SIZE, 3), np.float32))
-    with pytest.raises(StoryjaxError, match=r"uint8 \(2, H, W, 3\), got uint8 \(1, 8, 8, 3\)"):
-        run(evaluator(source), [source.images(i)[:1] for i in range(4)])
+def test_a_replaced_picture_is_measured_again(pictures, tmp_path):
+    from PIL import Image
+
+    before = run(Plain(), pictures, tmp_path / "e", {"brightness": Brightness()})
+    Image.new("RGB", (6, 6), "white").save(pictures / "00007" / "1.png")
+    metric = Brightness()
+    after = run(Plain(), pictures, tmp_path / "e", {"brightness": metric})
+    assert metric.measured == ["id-7"]
+    assert after.metrics["brightness"].value > before.metrics["brightness"].value
+    assert after.about["pictures_hash"] != before.about["pictures_hash"]
+
+
+def test_real_frames_of_a_split_are_looked_at_once_for_all_evaluations(pictures, tmp_path):
+    first, second = Sets(), Sets()
+    one = run(Plain(), pictures, tmp_path / "one", {"sets": first})
+    two = run(Plain(), pictures, tmp_path / "two", {"sets": second})
+    assert (first.real_seen, second.real_seen) == (40, 0)
+    assert one.metrics["sets"].value == two.metrics["sets"].value
+    third = Sets()
+    run(Plain(seed=1), pictures, tmp_path / "three", {"sets": third})  # other data
+    assert third.real_seen == 40
+
+
+def test_sets_may_differ_in_number_and_pairs_may_not(pictures, tmp_path):
+    import shutil
+
+    for story in (5, 39):
+        shutil.rmtree(pictures / f"{story:05d}")
+    with pytest.raises(StoryjaxError, match=r"38 of 40 stories .* story 5 \('id-5'\) is missing"):
+        run(Plain(), pictures, tmp_path / "e")
+    found = run(Plain(), pictures, tmp_path / "e", {"sets": Sets()})
+    kept = [n for n in range(40) if n not in (5, 39)]
+    made = np.concatenate([generated(n) for n in kept]).mean(axis=(1, 2)).astype(np.float32)
+    real = np.concatenate([Plain().images(n) for n in range(40)]).mean(axis=(1, 2)).astype(np.float32)
+    gap = made.mean(0, dtype=np.float64) - real.mean(0, dtype=np.float64)
+    assert found.metrics["sets"].value == pytest.approx(float(np.linalg.norm(gap)))
+    assert (found.metrics["sets"].stories, found.metrics["sets"].real_stories) == (38, 40)
+    assert "38 / 40 real" in found.text()
+
+
+def test_given_frames_do_not_count(pictures, tmp_path):
+    found = run(Plain(given=1), pictures, tmp_path / "e").metrics["brightness"]
+    assert found.frames == 40 * (FRAMES - 1)
+    assert found.value == pytest.approx(np.mean([generated(n)[1:] for n in range(40)]) / 255)
+
+
+def test_the_result_on_disk_says_everything_and_reads_back(pictures, tmp_path):
+    more = {"settings": {"guidance_scale": 7.5}, "versions": {"jax": "1"}}
+    source = Plain()
+    evaluator = StoryEvaluator(source, {"distance": Distance.open(power=2)}, seed=3, options={"distance": {"power": 2}})
+    found = evaluator.run(PictureFolder(pictures).of(source), tmp_path / "e", about=more, progress=False)
+    assert Evaluation.read(tmp_path / "e").to_json() == found.to_json()
+    written = json.loads((tmp_path / "e/evaluation.json").read_text())
+    expected = {"dataset": "plain", "split": "test", "stories": 40, "seed": 3, "given_frames": 0, **more}
+    assert expected.items() <= written["about"].items()
+    assert written["about"]["data_fingerprint"]["content"] == "0"
+    assert written["metrics"]["distance"]["about"] == {"power": 2}
+    lines = [json.loads(line) for line in (tmp_path / "e/stories.jsonl").read_text().splitlines()]
+    assert len(lines) == 40
+    assert np.mean([line["distance"] for line in lines]) == pytest.approx(found.metrics["distance"].value)
+    text = found.text()
+    for word in ("Distance", "lower", "40 stories of plain, split test, seed 3", "guidance_scale 7.5", "power 2"):
+        assert word in text
+
+
+def test_what_cannot_be_is_said_before_anything_is_measured(pictures, tmp_path):
+    source = Plain()
+    with pytest.raises(StoryjaxError, match=r"expected 1 to 40 stories .* got 41"):
+        run(source, pictures, tmp_path / "e", stories=41)
+    with pytest.raises(StoryjaxError, match="frames in memory cannot be told apart"):
+        StoryEvaluator(source, metrics()).run(InMemory(generated, FRAMES), tmp_path / "e")
+    del source.table.truth["characters"]
+    who = Brightness()
+    who.needs = frozenset({"characters"})
+    with pytest.raises(StoryjaxError, match="'who' needs to know who is in each frame"):
+        run(source, pictures, tmp_path / "e", {"who": who})
+    evaluator = StoryEvaluator(source, {"b": Brightness()})
+    wrong = InMemory(lambda story: np.zeros((3, 6, 6, 3), np.float32), 3)
+    with pytest.raises(StoryjaxError, match=r"expected generated frames as uint8 \(3, H, W, 3\), got float32"):
+        evaluator.run(wrong, progress=False)
+    few = InMemory.of((generated(n) for n in range(4)), FRAMES)
+    with pytest.raises(StoryjaxError, match="expected the frames of story 4, but the given frames ended after 4"):
+        evaluator.run(few, progress=False)

@@ -223,7 +223,6 @@ def test_archives_of_another_kind(tmp_path):
     made = {
         "compressed": write_zip(tmp_path / "a", good, [("0", ONES)], compression=zipfile.ZIP_DEFLATED),
         "'archive/data/0' stands twice": write_zip(tmp_path / "b", good, [("0", ONES), ("0", ONES)]),
-        "a TorchScript program": write_zip(tmp_path / "c", good, [("0", ONES)], [("constants.pkl", b"")]),
         "a big-endian machine": write_zip(tmp_path / "d", good, [("0", ONES)], [("byteorder", b"big")]),
     }
     with zipfile.ZipFile(tmp_path / "e", "w") as archive:
@@ -232,6 +231,68 @@ def test_archives_of_another_kind(tmp_path):
     for message, file in made.items():
         with pytest.raises(StoryjaxError, match=message):
             open_tensors(file)
+
+
+class Scripted:
+    """Pickles as torch.jit.save writes a module: an object of a class of the program, and its attributes."""
+
+    def __init__(self, kind, arguments=(), **attributes):
+        self.kind, self.arguments, self.attributes = kind, arguments, attributes
+
+
+class ScriptPickler(Pickler):
+    def save(self, value, save_persistent_id=True):
+        if not isinstance(value, Scripted):
+            return super().save(value, save_persistent_id)
+        super().save(Named(*value.kind))
+        super().save(value.arguments)
+        self.write(pickle.NEWOBJ)
+        super().save(value.attributes)
+        self.write(pickle.BUILD)
+        return None
+
+
+def scripted(file, value):
+    stream = io.BytesIO()
+    ScriptPickler(stream, 2).dump(value)
+    with zipfile.ZipFile(file, "w") as archive:
+        parts = {"data.pkl": stream.getvalue(), "data/0": ONES, "constants.pkl": b"\x80\x02).", "version": b"3"}
+        for name, content in parts.items():
+            archive.writestr(f"net/{name}", content)
+        archive.writestr("net/code/__torch__.py", "class Net(Module):\n" * 99, compress_type=zipfile.ZIP_DEFLATED)
+    return file
+
+
+def test_tensors_of_a_program_are_read_and_the_program_is_not(tmp_path):
+    one = tensor(Storage("FloatStorage", "0", 4), 0, (4,), (1,))
+    numbers = Named("torch.jit._pickle", "build_intlist", ([1, 2],))
+    inner = Scripted(("__torch__.nn", "Unit"), weight=one, sizes=numbers, training=False)
+    tensors = open_tensors(scripted(tmp_path / "x.pt", Scripted(("__torch__", "Net"), model=inner, bias=one)))
+    assert list(tensors) == ["model.weight", "bias"]
+    np.testing.assert_array_equal(tensors["model.weight"], np.ones(4))
+
+
+@pytest.mark.parametrize("kind", [("os", "system"), ("builtins", "object"), ("__torchy__", "Net")])
+def test_a_program_makes_no_objects_of_other_classes(tmp_path, kind):
+    with pytest.raises(StoryjaxError, match=r"is refused: its pickle (asks for|wants to make)"):
+        open_tensors(scripted(tmp_path / "x.pt", Scripted(kind, weight=1)))
+
+
+def test_an_object_of_a_program_with_arguments_is_refused(tmp_path):
+    with pytest.raises(StoryjaxError, match=r"wants to make a __torch__\.Net"):
+        open_tensors(scripted(tmp_path / "x.pt", Scripted(("__torch__", "Net"), (1,), weight=1)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_program_that_pytorch_saved(tmp_path):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Sequential(torch.nn.BatchNorm2d(4)))
+    torch.jit.script(module.eval()).save(str(tmp_path / "x.pt"))
+    tensors = open_tensors(tmp_path / "x.pt")
+    expected = module.state_dict()
+    assert set(tensors) == set(expected)
+    for key, value in expected.items():
+        np.testing.assert_array_equal(tensors[key], value.numpy())
 
 
 def test_pickles_of_another_kind(tmp_path):
