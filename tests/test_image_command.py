@@ -8,6 +8,7 @@ from PIL import Image
 
 from storyjax import cli
 from storyjax.checkpoints.folder import model_hash
+from storyjax.cli.drawing import SamplerName
 from storyjax.diffusion.samplers import Name
 from storyjax.story.picture_files import read_said
 from tests import tiny, tiny_sd
@@ -82,4 +83,4 @@ def test_a_model_of_single_pictures_draws_no_story(model, tmp_path, capsys):
 
 
 def test_the_command_offers_every_sampler():
-    assert get_args(cli.SamplerName) == get_args(Name)
+    assert get_args(SamplerName) == get_args(Name)
