@@ -8,7 +8,9 @@ other, up to the last real one, which is also faster: what lies between two laye
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -58,7 +60,8 @@ class FeatureNetwork:
     """uint8 pictures (N, H, W, 3), or clips (N, T, H, W, 3), -> one row of features each, (N, ...) float32.
 
     compute: (network, prepared pictures) -> rows; a function of the module's level, because programs are kept by it. batch:
-    pictures a device and call; it changes the speed only. devices: that share the work (default: all of this process).
+    pictures a device and call, on a CPU two at most; it changes the speed only. devices: that share the work (default: all of
+    this process).
     """
 
     def __init__(
@@ -73,9 +76,13 @@ class FeatureNetwork:
     ):
         if batch < 1:
             raise StoryjaxError(f"expected a batch of 1 picture or more, got {batch}")
-        self.prepare, self.batch = prepare, batch
         self._mesh = Mesh(np.array(devices or jax.local_devices()), ("data",))
+        on_cpu = self._mesh.devices.flat[0].platform == "cpu"
+        self.prepare, self.batch = prepare, min(batch, 2) if on_cpu else batch
+        # One picture keeps no more than about one core busy: several calls at a time keep them all.
+        self._together = 2 * (os.cpu_count() or 1) if on_cpu and self._mesh.size == 1 else 2
         self._graphdef, self._compute = graphdef, compute
+        self._compiled: set[tuple[int, ...]] = set()  # for pictures of these shapes
         self._params = jax.device_put(params, NamedSharding(self._mesh, P()))
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
@@ -86,15 +93,18 @@ class FeatureNetwork:
                 f"expected pictures as uint8 of shape (N, H, W, 3), or clips (N, T, H, W, 3), got {pictures.dtype} "
                 f"{pictures.shape}; values are 0 to 255"
             )
-        step, found = self.batch * self._mesh.size, []
-        pending: list[tuple[jax.Array, int]] = []
-        for start in range(0, max(len(pictures), 1), step):
-            part = pictures[start : start + step]
-            pending.append((self._run(part, step), len(part)))
-            if len(pending) > 2:  # two batches ahead of the host, no more: pictures are large
-                found.append(_taken(*pending.pop(0)))
-        found += [_taken(*each) for each in pending]
+        step = self.batch * self._mesh.size
+        parts = [pictures[start : start + step] for start in range(0, max(len(pictures), 1), step)]
+        found = []
+        if pictures.shape[1:] not in self._compiled:  # alone, or several would compile the same
+            found.append(self._rows(parts.pop(0), step))
+            self._compiled.add(pictures.shape[1:])
+        with futures.ThreadPoolExecutor(self._together) as pool:
+            found += pool.map(lambda part: self._rows(part, step), parts)
         return np.concatenate(found)
+
+    def _rows(self, part: np.ndarray, step: int) -> np.ndarray:
+        return np.asarray(self._run(part, step))[: len(part)]
 
     def _run(self, part: np.ndarray, step: int) -> jax.Array:
         filled = np.concatenate([part, np.zeros((step - len(part), *part.shape[1:]), np.uint8)])
@@ -102,10 +112,6 @@ class FeatureNetwork:
         placed, counts = jax.device_put((filled, counts.astype(np.int32)), NamedSharding(self._mesh, P("data")))
         with jax.set_mesh(self._mesh), jax.default_matmul_precision("highest"):
             return _features(self._graphdef, self._compute, self.prepare, self._mesh, self._params, placed, counts)
-
-
-def _taken(rows: jax.Array, count: int) -> np.ndarray:
-    return np.asarray(rows)[:count]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from storyjax.nn.layers import uniform
 
+SMALL_MAP = 100  # pixels, on a CPU
 Pads = Sequence[tuple[int, int]] | Literal["SAME"]
 
 
@@ -111,9 +113,23 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: P
             flat = x.reshape(*x.shape[:2], -1, x.shape[-1])
             y = convolve(flat, kernel[:, 0], (strides[0], 1), (padding[0], (0, 0)))
             return y.reshape(*y.shape[:2], *x.shape[2:4], -1)
+    if kernel.ndim == 4 and padding != "SAME" and tuple(strides) == (1, 1):
+        if kernel.shape[:2] == (1, 1) and tuple(padding) == ((0, 0), (0, 0)):
+            return x @ kernel[0, 0]
+        if jax.default_backend() == "cpu" and x.shape[1] * x.shape[2] <= SMALL_MAP:
+            return _as_product(x, kernel, padding)
     letters = "HW" if kernel.ndim == 4 else "DHW"
     numbers = (f"N{letters}C", f"{letters}IO", f"N{letters}C")
     return jax.lax.conv_general_dilated(x, kernel, tuple(strides), padding, dimension_numbers=numbers)
+
+
+def _as_product(x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
+    """The same as one matrix product over all that a window sees: twice as fast where a map has few pixels and many channels."""
+    height, width = kernel.shape[:2]
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+    seen = [x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
+    return jnp.concatenate(seen, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
 def max_pool(x: jax.Array, size: Sequence[int], strides: Sequence[int], padding: Pads = ()) -> jax.Array:
@@ -123,16 +139,29 @@ def max_pool(x: jax.Array, size: Sequence[int], strides: Sequence[int], padding:
 
 
 def average_pool(
-    x: jax.Array, size: Sequence[int], strides: Sequence[int], padding: Pads = (), *, count_padding: bool = True
+    x: jax.Array,
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]] = (),
+    *,
+    count_padding: bool = True,
 ) -> jax.Array:
-    """The mean of each window, channel by channel. count_padding: zeros beyond the border count (PyTorch's default), or not."""
-    pads = padding if padding == "SAME" else ((0, 0), *(padding or ((0, 0),) * len(size)), (0, 0))
-    window, steps = (1, *size, 1), (1, *strides, 1)
-    total = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, steps, pads)
-    if count_padding:
-        return total / math.prod(size)
-    ones = jnp.ones((1, *x.shape[1:-1], 1), x.dtype)
-    return total / jax.lax.reduce_window(ones, 0.0, jax.lax.add, window, steps, pads)
+    """The mean of each window, channel by channel. count_padding: zeros beyond the border count (PyTorch's default), or not.
+
+    Axis by axis, as sums of shifted copies: windows that overlap share their sums, which the compiler's own windows do not.
+    """
+    count = np.ones((1,) * x.ndim, np.float32)
+    x = jnp.pad(x, ((0, 0), *(padding or ((0, 0),) * len(size)), (0, 0)))
+    for axis, (length, stride) in enumerate(zip(size, strides), start=1):
+        before, behind = padding[axis - 1] if padding else (0, 0)
+        real = np.pad(
+            np.ones(x.shape[axis] - before - behind, np.float32), (before, behind), constant_values=count_padding
+        )
+        last = x.shape[axis] - length + 1
+        x = sum(jax.lax.slice_in_dim(x, k, k + last, stride, axis) for k in range(length))  # type: ignore[assignment]
+        inside = sum(real[k : k + last : stride] for k in range(length))
+        count = count * np.reshape(inside, [-1 if each == axis else 1 for each in range(x.ndim)])
+    return x / count
 
 
 def ceil_pads(sizes: Sequence[int], size: int, stride: int) -> Pads:
