@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storyjax.errors import StoryjaxError
+from storyjax.evals import fixed_batch
 from storyjax.evals.fixed_batch import FixedBatch
 from storyjax.evals.metric import Box
 from storyjax.evals.pictures import centre_crop, cut_out, stretched
@@ -22,6 +23,17 @@ def test_any_rows_in_any_order(chosen):
     whole, part = RUN(ROWS), RUN(ROWS[chosen])
     assert part["y"].shape == (len(chosen), 29)
     assert all(np.array_equal(part[name], whole[name][chosen]) for name in whole)
+
+
+def test_batches_of_an_accelerator_are_filled_up(monkeypatch):
+    monkeypatch.setattr(fixed_batch, "platform", lambda: "gpu")
+    batched = FixedBatch(lambda w, x: {"y": jnp.tanh(x @ w), "sum": (x @ w).sum(-1)}, WEIGHTS, 4)
+    assert (batched.batch, RUN.batch) == (4, 1)
+    whole = batched(ROWS)
+    np.testing.assert_allclose(whole["y"], RUN(ROWS)["y"], atol=1e-5)
+    for count in (1, 2, 3, 6, 10):
+        part = batched(ROWS[:count])
+        assert all(np.array_equal(part[name], whole[name][:count]) for name in whole)
 
 
 def test_nothing_to_run_is_refused():
