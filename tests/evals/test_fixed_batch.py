@@ -55,3 +55,16 @@ def test_stretched_has_both_sides_and_a_box_is_cut_to_whole_pixels():
     assert stretched(picture, 6).shape == (6, 6, 3)
     np.testing.assert_array_equal(cut_out(picture, Box("a", 0.11, 0.5, 0.49, 0.76)), picture[1:5, 10:15])
     np.testing.assert_array_equal(cut_out(picture, Box("a", 0.99, 0.0, 1.0, 0.001)), picture[9:, :1])
+
+
+@pytest.mark.parametrize("size", [(37, 50), (50, 37), (224, 301), (101, 17), (14, 14), (9, 13)])
+def test_the_processor_of_transformers_cuts_the_same_pixels(size):
+    pytest.importorskip("torch")
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    picture = RANDOM.integers(0, 256, (*size, 3), dtype=np.uint8)
+    processor = CLIPImageProcessorPil(
+        size={"shortest_edge": 14}, crop_size={"height": 14, "width": 14}, do_rescale=False, do_normalize=False
+    )
+    theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(centre_crop(picture, 14, corner="floor"), theirs)
