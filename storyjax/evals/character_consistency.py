@@ -158,12 +158,12 @@ class FindingACCS(ACCS):
     needs = frozenset()
 
 
-Features = Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, 3) -> (N, D) float32
 Distance = Callable[[np.ndarray, np.ndarray], float]  # Frechet distance of two sets (N, D)
 
 
 class AFID(_Consistency):
-    """Average Frechet Inception distance of later cut-outs from the reference; `network` gives FID's features.
+    """Average Frechet Inception distance of later cut-outs from the reference; `network` is the metric FID, of which it takes the
+    network of features, uint8 (N, H, W, 3) -> (N, D), and what it depends on.
 
     Over objects: of those with two later cut-outs or more (one has no covariance). Over stories: one distance a story, between
     all its later cut-outs and the reference of each, by `distance`.
@@ -192,7 +192,7 @@ class AFID(_Consistency):
     ) -> "AFID":
         """As `ACCS.open`, with the Inception network of FID. Errors: weights that are not here and cannot be fetched."""
         finder = finder_of(boxes, detector, names, threshold)
-        network = importlib.import_module("storyjax.evals.features").fid_network()
+        network = importlib.import_module("storyjax.evals.fid").FID.open()  # its weights, resize and record
         distance = importlib.import_module("storyjax.evals.frechet").frechet_distance
         return (cls if finder is None else FindingAFID)(network, Counting(over, missed, finder), distance)
 
@@ -209,7 +209,7 @@ class AFID(_Consistency):
         return [{"values": self._story(found, each.astype(np.float64))} for found, each in zip(objects, rows)]
 
     def _look(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
-        return self.network(np.stack(pictures)) if pictures else np.zeros((0, 1), np.float32)
+        return self.network.network(np.stack(pictures)) if pictures else np.zeros((0, 1), np.float32)
 
     def _story(self, objects: list[Recurring], rows: np.ndarray) -> np.ndarray:
         parts = np.split(rows, np.cumsum([1 + len(each.later) for each in objects])[:-1]) if objects else []

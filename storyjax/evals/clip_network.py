@@ -36,7 +36,7 @@ class ClipNetwork:
         self.about = about | {
             "resize": f"short side to {size}, bicubic (Pillow), centre crop",
             "tokens": config.text.positions,
-            "batch": batch,
+            "batch": self._images.batch,
         }
 
     @classmethod

@@ -56,7 +56,7 @@ class OwlDetector:
             "threshold": threshold,
             "template": template,
             "resize": f"stretched to {size} x {size}, bicubic (Pillow)",
-            "batch": batch,
+            "batch": self._images.batch,
         }
 
     @classmethod

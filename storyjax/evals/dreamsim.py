@@ -84,7 +84,10 @@ class DreamSimNetwork:
             for branch in branches
         )
         self._embed = FixedBatch(embed, list(params), batch)
-        self.about = about | {"resize": f"stretched to {self.size} x {self.size}, bicubic (Pillow)", "batch": batch}
+        self.about = about | {
+            "resize": f"stretched to {self.size} x {self.size}, bicubic (Pillow)",
+            "batch": self._embed.batch,
+        }
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """N pictures uint8 (H, W, 3), each of its own size -> (N, D) float32."""

@@ -137,6 +137,49 @@ VISION = {
     "torch_dtype": "float16",
     "transformers_version": "4.28.0.dev0",
 }
+# What the first version of transformers' CLIP wrote into each encoder's config beside its sizes.
+GENERATION = {
+    "architectures": None,
+    "bad_words_ids": None,
+    "diversity_penalty": 0.0,
+    "length_penalty": 1.0,
+    "max_length": 20,
+    "min_length": 0,
+    "num_beams": 1,
+    "pruned_heads": {},
+    "top_k": 50,
+    "torchscript": False,
+}
+CLIP_B32 = {
+    "architectures": ["CLIPModel"],
+    "initializer_factor": 1.0,
+    "logit_scale_init_value": 2.6592,
+    "model_type": "clip",
+    "projection_dim": 512,
+    "text_config": {
+        **TEXT,
+        **GENERATION,
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_attention_heads": 8,
+        "projection_dim": 512,
+    },
+    "text_config_dict": None,
+    "transformers_version": None,
+    "vision_config": {
+        **VISION,
+        **GENERATION,
+        "hidden_act": "quick_gelu",
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 12,
+        "patch_size": 32,
+        "projection_dim": 512,
+    },
+    "vision_config_dict": None,
+}
+WIDE_H = {"hidden_act": "gelu", "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16}
 WIDE = {"hidden_act": "gelu", "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20}
 RELEASED: dict[str, dict[str, Any]] = {
     "sd15_unet": SD15,
@@ -169,6 +212,27 @@ RELEASED: dict[str, dict[str, Any]] = {
         "projection_dim": 1280,
     },
     "clip_h_vision": VISION,
+    "clip_b32": CLIP_B32,
+    "pick_score": {
+        **CLIP_B32,
+        "projection_dim": 1024,
+        "text_config": {**CLIP_B32["text_config"], **WIDE_H, "num_hidden_layers": 24},
+        "vision_config": VISION,
+    },
+    "owlvit_b32": {
+        "architectures": ["OwlViTForObjectDetection"],
+        "initializer_factor": 1.0,
+        "logit_scale_init_value": 2.6592,
+        "model_type": "owlvit",
+        "projection_dim": 512,
+        "text_config": {
+            **GENERATION,
+            "hidden_size": 512,
+            "max_position_embeddings": 16,
+            "model_type": "owlvit_text_model",
+        },
+        "vision_config": {**GENERATION, "image_size": 768, "model_type": "owlvit_vision_model", "patch_size": 32},
+    },
     "clip_bigg_vision": {
         **VISION,
         "hidden_size": 1664,

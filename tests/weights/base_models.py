@@ -111,7 +111,9 @@ def original(config: dict[str, Any], *, with_weights: bool = False) -> Any:
         model = getattr(diffusers, config["_class_name"])(**plain)
     else:
         kind = config["architectures"][0]
+        whole = {"CLIPModel": transformers.CLIPConfig, "OwlViTForObjectDetection": transformers.OwlViTConfig}
         settings = transformers.CLIPVisionConfig if "Vision" in kind else transformers.CLIPTextConfig
+        settings = whole.get(kind, settings)
         model = getattr(transformers, kind)(settings(**plain))
     if with_weights:
         drawn = named_weights(shapes_of(model))

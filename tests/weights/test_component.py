@@ -6,8 +6,10 @@ import json
 import pytest
 
 from storyjax.errors import StoryjaxError
+from storyjax.models.clip import CLIPConfig
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.clip_vision import CLIPVisionConfig
+from storyjax.models.owlvit import base_patch32
 from storyjax.models.unet import UNetConfig
 from storyjax.models.vae import VAEConfig
 from storyjax.weights import component_of, register
@@ -25,6 +27,9 @@ OURS = [
     ("clip_text", CLIPTextConfig.clip_bigg()),
     ("clip_text", CLIPTextConfig(end_token=49407, projection=512)),
     ("clip_vision", CLIPVisionConfig.clip_bigg()),
+    ("clip", CLIPConfig.vit_b32()),
+    ("clip", CLIPConfig.vit_h14()),
+    ("owlvit", base_patch32()),
     ("clip_vision", CLIPVisionConfig(projection=None, activation="quick_gelu")),
 ]
 
@@ -36,6 +41,8 @@ OURS = [
         ({"_class_name": "AutoencoderKL"}, "vae"),
         ({"architectures": ["CLIPTextModelWithProjection"], "model_type": "clip_text_model"}, "clip_text"),
         ({"model_type": "clip_vision_model"}, "clip_vision"),
+        ({"architectures": ["CLIPModel"], "model_type": "clip"}, "clip"),
+        ({"architectures": ["OwlViTForObjectDetection"], "model_type": "owlvit"}, "owlvit"),
         ({"_class_name": "VideoLDMUNet3DConditionModel"}, "contextual_story"),
     ],
 )
@@ -51,6 +58,11 @@ def test_unknown_names_and_classes_are_told_the_nearest():
         component_of({"_class_name": "UNet2DConditionalModel"})
     with pytest.raises(StoryjaxError, match="the config names no class"):
         component_of({"hidden_size": 3})
+
+
+def test_the_safety_checker_that_calls_itself_clip_is_no_clip():
+    with pytest.raises(StoryjaxError, match="no component is a 'StableDiffusionSafetyChecker'"):
+        component_of({"architectures": ["StableDiffusionSafetyChecker"], "model_type": "clip"})
 
 
 def test_names_and_classes_are_taken_once():

@@ -5,8 +5,10 @@ import functools
 import pytest
 
 from storyjax.errors import StoryjaxError
+from storyjax.models.clip import CLIPConfig
 from storyjax.models.clip_text import CLIPTextConfig
 from storyjax.models.clip_vision import CLIPVisionConfig
+from storyjax.models.owlvit import base_patch32
 from storyjax.models.unet import UNetConfig
 from storyjax.models.vae import VAEConfig
 from storyjax.nn.build import abstract, count
@@ -26,6 +28,9 @@ EXPECTED = {
     "sd21_text": (CLIPTextConfig.sd21(), 340_387_840),
     "clip_bigg_text": (CLIPTextConfig.clip_bigg(), 694_659_840),
     "clip_h_vision": (CLIPVisionConfig.clip_h(), 632_076_800),
+    "clip_b32": (CLIPConfig.vit_b32(), 151_277_313),
+    "pick_score": (CLIPConfig.vit_h14(), 986_109_441),
+    "owlvit_b32": (base_patch32(), 153_231_879),
     "clip_bigg_vision": (CLIPVisionConfig.clip_bigg(), 1_844_907_264),
 }
 
@@ -59,6 +64,17 @@ def test_every_tensor_has_its_place_and_its_name_comes_back(name):
     for path, (key, _) in places.items():
         ((rule, written),) = key_of(rules, path)  # exactly one
         assert (written, TRANSFORMS[rule.transform].shape(native[path], inverse=True)) == (key, shapes[key])
+
+
+def test_position_numbers_and_places_of_boxes_in_old_files_are_dropped_from_whole_models():
+    for name, prefix in (("clip_b32", ""), ("owlvit_b32", "owlvit.")):
+        config, shapes = keys(name)
+        found = component_of(config)
+        buffers = {f"{prefix}{tower}_model.embeddings.position_ids": (1, 3) for tower in ("text", "vision")}
+        buffers |= {"box_bias": (576, 4)} if prefix else {}
+        _, report = plan(shapes | buffers, found.rules(None), expected(name)[0])
+        assert report.complete
+        assert report.dead == list(buffers)
 
 
 @pytest.mark.parametrize("name", ["clip_l_text", "clip_h_vision"])
