@@ -23,9 +23,9 @@ from storyjax.checkpoints.folder import model_hash
 from storyjax.config import nearest
 from storyjax.data.labels import Labels
 from storyjax.errors import StoryjaxError
-from storyjax.evals.metrics import story_metrics, summary
-from storyjax.evals.readings import StoryLog, labels_of, names_of
-from storyjax.evals.recogniser import Recogniser, load_recogniser
+from storyjax.evals.metrics.counts import story_metrics, summary
+from storyjax.evals.metrics.readings import StoryLog, labels_of, names_of
+from storyjax.evals.networks.recogniser import Recogniser, load_recogniser
 from storyjax.systems.contextual_story.long_story import LongStory
 from tfds_builders.cartoon_stories.grammar import Story, plan_story
 

@@ -11,7 +11,7 @@ import pytest
 
 from storyjax.config import from_json, load_config, to_json
 from storyjax.data.labels import Labels
-from storyjax.evals.recogniser import KINDS
+from storyjax.evals.networks.recogniser import KINDS
 from storyjax.nn.build import count
 from storyjax.systems.contextual_story.experiment import ContextualStoryRun
 from storyjax.systems.contextual_story.objective import Networks, initial_params, make_loss

@@ -11,7 +11,7 @@ from PIL import Image
 from storyjax import api
 from storyjax.cli import main
 from storyjax.evals import registry
-from storyjax.evals.drawing import write_story
+from storyjax.evals.sources.drawing import write_story
 from tests import tiny
 from tests.evals import toy_metrics
 from tests.evals.toy_metrics import noise
@@ -50,7 +50,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _toys(tmp_path, monkeypatch, pipeline):
-    monkeypatch.setattr(registry, "metric_places", lambda: registry.OWN | toy_metrics.PLACES)
+    monkeypatch.setattr(registry, "METRICS", registry.METRICS | toy_metrics.PLACES)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(api, "load", lambda name, **_: pipeline)

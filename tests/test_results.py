@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from storyjax.data.build import builder_names
-from storyjax.evals.layouts import LAYOUTS
-from storyjax.evals.registry import metric_places
+from storyjax.evals.registry import METRICS
+from storyjax.evals.sources.layouts import LAYOUTS
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/results.md").read_text()
@@ -32,7 +32,7 @@ def values(words, flag):
 def test_a_command_names_what_there_is(words):
     metrics = values(words, "--metrics")
     assert metrics
-    assert set(metrics) <= set(metric_places())
+    assert set(metrics) <= set(METRICS)
     (data,) = values(words, "--data")
     assert data.split("/")[0] in {*builder_names(), *OWN_FOLDERS}
     assert set(values(words, "--layout")) <= set(LAYOUTS)

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarks import torch_sides
 from benchmarks.measure import Row, Setting, Side, compare
 from benchmarks.sides import NAME, random_params
-from storyjax.evals.features import FeatureNetwork, Preparation
-from storyjax.evals.published_networks import FID_INPUT, pooled
+from storyjax.evals.networks.features import FeatureNetwork, Preparation
+from storyjax.evals.networks.published_networks import FID_INPUT, pooled
 from storyjax.models.inception import Inception, InceptionConfig
 from storyjax.nn.build import abstract, bind, flatten, unflatten
 from storyjax.nn.flops import count_flops

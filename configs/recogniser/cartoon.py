@@ -7,7 +7,7 @@ Hardware: two CPU cores, about 12 CPU-minutes. Expect every accuracy on real tes
 """
 
 from storyjax.data.config import DataConfig
-from storyjax.evals.recogniser import RecogniserConfig
+from storyjax.evals.networks.recogniser import RecogniserConfig
 from storyjax.train.config import EmaConfig, OptimizerConfig, TrainConfig
 from storyjax.train.recogniser import RecogniserRun
 

@@ -31,7 +31,8 @@ def evaluate(
 ) -> Any:
     """Score a model, or a folder of generated pictures, on the stories of a split; prints tables and returns the `Evaluation`.
 
-    subject: a model as for `load`, whose stories are drawn first; or a folder in one of `storyjax.evals.layouts` (layout: which).
+    subject: a model as for `load`, whose stories are drawn first; or a folder of pictures (layout: which of
+    `storyjax.evals.sources.layouts`).
     metrics: by name; default: what the shipped recogniser sees, where it knows the data. options: metric -> what it is opened with.
     stories: the first so many; default: all. given: how many first frames are given (0 or 1); default: as the data say.
     size: of the real frames in pixels; default: the generated ones'. batch_size: stories drawn together.
@@ -40,9 +41,9 @@ def evaluate(
     """
     from storyjax.checkpoints.paths import local, name_of, write_whole
     from storyjax.data import open_source
-    from storyjax.evals.drawing import draw_stories
-    from storyjax.evals.picture_folders import PictureFolder
     from storyjax.evals.registry import open_metrics
+    from storyjax.evals.sources.drawing import draw_stories
+    from storyjax.evals.sources.picture_folders import PictureFolder
     from storyjax.evals.story_evaluator import StoryEvaluator
     from storyjax.parallel.processes import speaks
     from storyjax.story.manifest import device_here, versions_here

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from storyjax.config import from_json
 from storyjax.errors import StoryjaxError
-from storyjax.evals.recogniser_metric import main_scores, rows_table
+from storyjax.evals.metrics.recogniser_metric import main_scores, rows_table
 
 RESULT = "evaluation.json"
 FORMAT = 2

@@ -16,8 +16,8 @@ from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.evaluation import Score, number
 from storyjax.evals.evidence import ALONE, EvidenceFolder, filled, joined, other_half, real_half
-from storyjax.evals.generated import Pictures
 from storyjax.evals.metric import Evidence, StoryFrames, StoryMetric
+from storyjax.evals.sources.generated import Pictures
 
 
 class Measured:

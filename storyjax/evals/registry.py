@@ -1,8 +1,6 @@
 """The metrics by name. A module is imported only when one of its metrics is asked for."""
 
-import functools
 import importlib
-import importlib.util
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -13,8 +11,28 @@ from storyjax.errors import StoryjaxError
 from storyjax.evals.metric import StoryMetric
 
 HELP = "help"  # what lists them
-TABLES = ("storyjax.evals.convolutional", "storyjax.evals.transformer_metrics")  # each with a dictionary METRICS
-OWN = {"recogniser": "storyjax.evals.recogniser_metric:RecogniserMetric"}
+# Name -> "module:class"; each class is made by its `open(**options)`, which finds its published weights.
+METRICS = {
+    "recogniser": "storyjax.evals.metrics.recogniser_metric:RecogniserMetric",
+    "fid": "storyjax.evals.metrics.fid:FID",
+    "fid_torchvision": "storyjax.evals.metrics.fid:FIDTorchvision",
+    "inception_score": "storyjax.evals.metrics.fid:InceptionScore",
+    "fsd": "storyjax.evals.metrics.story_distance:FSD",
+    "fsd_corrected": "storyjax.evals.metrics.story_distance:FSDCorrected",
+    "fvd": "storyjax.evals.metrics.story_distance:FVD",
+    "ssim": "storyjax.evals.metrics.frame_distance:SSIM",
+    "lpips": "storyjax.evals.metrics.frame_distance:LPIPSMetric",
+    "char_f1": "storyjax.evals.metrics.character_metrics:CharF1",
+    "char_f1_macro": "storyjax.evals.metrics.character_metrics:CharF1Macro",
+    "frm_acc": "storyjax.evals.metrics.character_metrics:FrmAcc",
+    "clip_t": "storyjax.evals.metrics.clip_scores:ClipT",
+    "clip_i": "storyjax.evals.metrics.clip_scores:ClipI",
+    "r_precision": "storyjax.evals.metrics.r_precision:RPrecision",
+    "pick_score": "storyjax.evals.metrics.clip_scores:PickScore",
+    "dreamsim": "storyjax.evals.metrics.dreamsim:DreamSim",
+    "accs": "storyjax.evals.metrics.character_consistency:ACCS",
+    "afid": "storyjax.evals.metrics.character_consistency:AFID",
+}
 NEEDS = {
     "real": "the data's real frames",
     "characters": "who is in each frame",
@@ -23,22 +41,13 @@ NEEDS = {
 }
 
 
-@functools.cache
-def metric_places() -> dict[str, str]:
-    """Name -> "module:class" of every metric there is."""
-    places = dict(OWN)
-    for table in TABLES:
-        if importlib.util.find_spec(table) is not None:
-            places |= importlib.import_module(table).METRICS
-    return places
-
-
 def metric_class(name: str) -> type[StoryMetric]:
     """Error: no metric of that name (naming the nearest)."""
-    places = metric_places()
-    if name not in places:
-        raise StoryjaxError(f"there is no metric '{name}'{nearest(name, sorted(places))} (--metrics {HELP} lists them)")
-    module, _, attribute = places[name].partition(":")
+    if name not in METRICS:
+        raise StoryjaxError(
+            f"there is no metric '{name}'{nearest(name, sorted(METRICS))} (--metrics {HELP} lists them)"
+        )
+    module, _, attribute = METRICS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -90,7 +99,7 @@ def parse_options(changes: Sequence[str]) -> dict[str, dict[str, Any]]:
 def listing() -> str:
     """All metrics with what each measures and needs, for people."""
     lines = []
-    for name in sorted(metric_places()):
+    for name in sorted(METRICS):
         found = metric_class(name)
         needs = ", ".join(NEEDS[need] for need in sorted(found.needs)) or "generated frames and sentences only"
         lines.append(f"{name}: {found.title}, {found.better} is better")

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from storyjax.data.source import StorySource
-from storyjax.evals.generated import InMemory
-from storyjax.evals.recogniser import Recogniser
-from storyjax.evals.recogniser_metric import RecogniserMetric
+from storyjax.evals.metrics.recogniser_metric import RecogniserMetric
+from storyjax.evals.networks.recogniser import Recogniser
+from storyjax.evals.sources.generated import InMemory
 from storyjax.evals.story_evaluator import StoryEvaluator
 
 

@@ -20,11 +20,11 @@ from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.evaluation import RESULT, Evaluation
 from storyjax.evals.evidence import ALONE
-from storyjax.evals.generated import InMemory, Pictures
 from storyjax.evals.measuring import Measured
 from storyjax.evals.metric import StoryMetric
-from storyjax.evals.picture_folders import PictureFolder
-from storyjax.evals.readings import LINES
+from storyjax.evals.metrics.readings import LINES
+from storyjax.evals.sources.generated import InMemory, Pictures
+from storyjax.evals.sources.picture_folders import PictureFolder
 from storyjax.parallel.processes import speaks, wait_for_all
 
 BLOCK = 16  # stories that are measured together, and whose evidence is one file
@@ -66,7 +66,7 @@ class StoryEvaluator:
         if place is not None and isinstance(pictures, InMemory):
             raise StoryjaxError(
                 f"frames in memory cannot be told apart from others when an evaluation goes on in '{place}'; write them into a "
-                "folder first (storyjax.evals.drawing), or evaluate them without a folder"
+                "folder first (storyjax.evals.sources.drawing), or evaluate them without a folder"
             )
         digests = [pictures.digest(n) if place and pictures.has(n) else ALONE for n in range(count)]
         data = {**self.source.fingerprint(), "given": self.source.given} if place else {}

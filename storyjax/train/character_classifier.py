@@ -16,16 +16,16 @@ from storyjax.data.config import DataConfig
 from storyjax.data.pipeline import make_batches
 from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
-from storyjax.evals.character_classifier import (
+from storyjax.evals.metric import StoryFrames
+from storyjax.evals.metrics.character_metrics import CharF1, FrmAcc
+from storyjax.evals.networks.character_classifier import (
     CharacterClassifier,
     CharacterClassifierConfig,
     classifier_maker,
     save_classifier,
 )
-from storyjax.evals.character_classifier_loss import FROZEN, classifier_loss
-from storyjax.evals.character_metrics import CharF1, FrmAcc
-from storyjax.evals.metric import StoryFrames
-from storyjax.evals.published_networks import INCEPTION_TORCHVISION
+from storyjax.evals.networks.character_classifier_loss import FROZEN, classifier_loss
+from storyjax.evals.networks.published_networks import INCEPTION_TORCHVISION
 from storyjax.nn.build import Params, abstract, materialise
 from storyjax.parallel.layouts import lay_out
 from storyjax.parallel.placement import Placement

@@ -13,10 +13,10 @@ from storyjax.data.batch import BatchSpec
 from storyjax.data.config import DataConfig
 from storyjax.data.pipeline import make_batches
 from storyjax.data.source import StorySource
-from storyjax.evals.generated import InMemory
-from storyjax.evals.recogniser import KINDS, Recogniser, RecogniserConfig, recogniser_maker, save_recogniser
-from storyjax.evals.recogniser_loss import recogniser_loss
-from storyjax.evals.recogniser_metric import RecogniserMetric
+from storyjax.evals.metrics.recogniser_metric import RecogniserMetric
+from storyjax.evals.networks.recogniser import KINDS, Recogniser, RecogniserConfig, recogniser_maker, save_recogniser
+from storyjax.evals.networks.recogniser_loss import recogniser_loss
+from storyjax.evals.sources.generated import InMemory
 from storyjax.evals.story_evaluator import StoryEvaluator
 from storyjax.nn.build import Params, abstract, materialise
 from storyjax.parallel.placement import Placement

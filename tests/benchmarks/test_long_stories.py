@@ -6,7 +6,7 @@ import pytest
 from benchmarks import long_stories
 from benchmarks.long_stories import Options, difference, states_of, truth_of, way_of
 from storyjax.errors import StoryjaxError
-from storyjax.evals.recogniser import Reading, load_recogniser
+from storyjax.evals.networks.recogniser import Reading, load_recogniser
 from storyjax.systems.contextual_story.long_story import LongStory
 from tfds_builders.cartoon_stories.grammar import plan_story
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from storyjax.evals.drawing import draw_stories
-from storyjax.evals.picture_folders import PictureFolder
+from storyjax.evals.sources.drawing import draw_stories
+from storyjax.evals.sources.picture_folders import PictureFolder
 from storyjax.evals.story_evaluator import StoryEvaluator
 from storyjax.parallel import distributed
 from tests.evals.toy_metrics import FRAMES, SIZE, Brightness, Plain, Sets, noise

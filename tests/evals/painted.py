@@ -6,7 +6,7 @@ import numpy as np
 
 from storyjax.data.labels import Labels
 from storyjax.data.source import StorySource, StoryTable
-from storyjax.evals.recogniser import KINDS, Reading, Recogniser, RecogniserConfig
+from storyjax.evals.networks.recogniser import KINDS, Reading, Recogniser, RecogniserConfig
 
 LABELS = Labels(("Ann", "Bob", "Cid"), ("hill", "lake"), ("sun", "rain"), ("run", "sit", "nap"))
 SIZE, FRAMES = 8, 2

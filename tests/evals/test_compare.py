@@ -11,9 +11,9 @@ from rich.console import Console
 from storyjax.errors import StoryjaxError
 from storyjax.evals import registry
 from storyjax.evals.compare import compare, paired_interval
-from storyjax.evals.drawing import write_story
 from storyjax.evals.evaluation import Evaluation
-from storyjax.evals.picture_folders import PictureFolder
+from storyjax.evals.sources.drawing import write_story
+from storyjax.evals.sources.picture_folders import PictureFolder
 from storyjax.evals.story_evaluator import StoryEvaluator
 from tests.evals import toy_metrics
 from tests.evals.toy_metrics import Brightness, Distance, Plain, Sets, generated
@@ -22,7 +22,7 @@ from tests.evals.toy_metrics import Brightness, Distance, Plain, Sets, generated
 @pytest.fixture(autouse=True)
 def _toys(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(registry, "metric_places", lambda: toy_metrics.PLACES)
+    monkeypatch.setattr(registry, "METRICS", toy_metrics.PLACES)
 
 
 def evaluated(tmp_path, name, brighter=0, stories=20, source=None, metrics=None):

@@ -1,6 +1,6 @@
 """Metrics by name: what is asked for is opened, what is not there is told with the nearest."""
 
-import types
+import inspect
 
 import pytest
 from hypothesis import given, settings
@@ -15,26 +15,19 @@ from tests.evals import toy_metrics
 @pytest.fixture
 def toys(monkeypatch):
     needy = {"needy": "tests.evals.toy_metrics:Needy"}
-    monkeypatch.setattr(registry, "metric_places", lambda: registry.OWN | toy_metrics.PLACES | needy)
+    monkeypatch.setattr(registry, "METRICS", registry.METRICS | toy_metrics.PLACES | needy)
 
 
-def test_every_name_leads_to_a_metric_of_that_name_that_says_what_it_needs():
-    for name in registry.metric_places():
-        found = registry.metric_class(name)
-        assert issubclass(found, StoryMetric)
-        assert found.needs <= set(registry.NEEDS)
-        assert found.better in ("higher", "lower")
-        assert callable(found.open)
-        assert (found.__doc__ or "").strip()
-
-
-def test_tables_of_modules_are_gathered_and_a_module_that_is_not_there_is_empty(monkeypatch):
-    module = types.ModuleType("some_table")
-    module.__spec__ = types.SimpleNamespace(name="some_table")
-    module.METRICS = {"sets": "tests.evals.toy_metrics:Sets"}
-    monkeypatch.setitem(__import__("sys").modules, "some_table", module)
-    monkeypatch.setattr(registry, "TABLES", ("some_table", "no_such_table_here"))
-    assert set(registry.metric_places.__wrapped__()) == {"recogniser", "sets"}
+@pytest.mark.parametrize("name", registry.METRICS)
+def test_a_name_leads_to_a_metric_of_that_name_that_says_what_it_needs_and_opens_with_options_alone(name):
+    found = registry.metric_class(name)
+    assert issubclass(found, StoryMetric)
+    assert not inspect.isabstract(found)
+    assert found.name == name
+    assert found.needs <= set(registry.NEEDS)
+    assert found.better in ("higher", "lower")
+    assert all(option.default is not option.empty for option in inspect.signature(found.open).parameters.values())
+    assert (found.__doc__ or "").strip()
 
 
 def test_options_reach_the_metric(toys):

@@ -7,10 +7,10 @@ import pytest
 
 from storyjax.errors import StoryjaxError
 from storyjax.evals import story_evaluator
-from storyjax.evals.drawing import write_story
 from storyjax.evals.evaluation import Evaluation
-from storyjax.evals.generated import InMemory
-from storyjax.evals.picture_folders import PictureFolder
+from storyjax.evals.sources.drawing import write_story
+from storyjax.evals.sources.generated import InMemory
+from storyjax.evals.sources.picture_folders import PictureFolder
 from storyjax.evals.story_evaluator import StoryEvaluator
 from tests.evals.toy_metrics import FRAMES, Brightness, Distance, Plain, Sets, generated
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from storyjax.data.labels import Labels
-from storyjax.evals.recogniser import Recogniser, RecogniserConfig, recogniser_maker
+from storyjax.evals.networks.recogniser import Recogniser, RecogniserConfig, recogniser_maker
 from storyjax.parallel import distributed, rules
 from storyjax.parallel.placement import Placement
 from storyjax.systems.contextual_story.pipeline import ContextualStoryPipeline

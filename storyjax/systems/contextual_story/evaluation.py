@@ -1,4 +1,4 @@
-"""Drawing the stories of a split with a ContextualStory pipeline, as `storyjax.evals.drawing` asks for them."""
+"""Drawing the stories of a split with a ContextualStory pipeline, as `storyjax.evals.sources.drawing` asks for them."""
 
 from typing import Any
 
