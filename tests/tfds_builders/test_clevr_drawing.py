@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfds_builders.clevr_sv import geometry, released, render, scene
+from tfds_builders.clevr_sv import geometry, released, render, sampling, scene
 from tfds_builders.clevr_sv.layout import ClevrLayout, DrawnLayout
 
 SEEDS = st.integers(0, 2**31)
@@ -18,8 +18,8 @@ SEEDS = st.integers(0, 2**31)
 @settings(max_examples=25, deadline=None)
 @given(SEEDS, st.integers(0, 20_000))
 def test_a_scene_keeps_the_rules_of_the_original(seed, index):
-    drawn = scene.draw_scene(seed, index)
-    assert drawn == scene.draw_scene(seed, index) != scene.draw_scene(seed, index + 1)
+    drawn = sampling.draw_scene(seed, index)
+    assert drawn == sampling.draw_scene(seed, index) != sampling.draw_scene(seed, index + 1)
     assert np.abs(np.subtract(drawn.camera, scene.CAMERA)).max() <= 0.5
     for name, position in drawn.lights.items():
         assert np.abs(np.subtract(position, scene.LIGHTS[name])).max() <= 1.0
@@ -37,7 +37,7 @@ def test_a_scene_keeps_the_rules_of_the_original(seed, index):
 @settings(max_examples=50, deadline=None)
 @given(SEEDS)
 def test_numbers_hold_the_things_frame_after_frame(seed):
-    things = scene.draw_things(scene.Dice(f"test {seed}"))
+    things = sampling.draw_things(scene.Dice(f"test {seed}"))
     rows = scene.attributes(things)
     assert rows.shape == (4, 75)
     for frame in range(4):
@@ -71,7 +71,7 @@ def test_sentences_say_where_a_thing_stands():
 
 @pytest.fixture(scope="module")
 def drawn():
-    return scene.draw_scene(0, 3)
+    return sampling.draw_scene(0, 3)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_colours_are_those_of_real_pictures():
     changed: dict[tuple[str, str], list[np.ndarray]] = {}
     means = []
     for index in range(24):
-        drawn, last = scene.draw_scene(5, index), None
+        drawn, last = sampling.draw_scene(5, index), None
         for thing, frame in zip(drawn.things, map(np.int64, render.draw_frames(drawn))):
             means.append(frame.mean((0, 1)))
             if last is not None:
@@ -224,7 +224,7 @@ def test_drawn_stories_are_written_in_the_released_layout(tmp_path):
 
 
 def test_a_slot_without_a_colour_is_refused():
-    rows = scene.attributes(scene.draw_things(scene.Dice("x")))
+    rows = scene.attributes(sampling.draw_things(scene.Dice("x")))
     rows[3, 3:11] = 0
     with pytest.raises(ValueError, match="slot 1 must have one color"):
         scene.things_of(rows[3])

@@ -7,9 +7,9 @@ sentence is the group of the frame before, and after a name the group just named
 import dataclasses
 import re
 
-from tfds_builders.cartoon_stories.chance import Dice
 from tfds_builders.cartoon_stories.plan import FRAMES, Scene, plan_scenes
 from tfds_builders.cartoon_stories.world import ACTION, CHARACTER, PLACE, WEATHER
+from tfds_builders.chance import Dice
 
 _LINKS = ("", "", "Then", "After that,", "Now", "Next,", "A little later,", "Soon", "There,")
 

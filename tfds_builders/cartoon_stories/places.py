@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from tfds_builders.cartoon_stories.chance import Dice
 from tfds_builders.cartoon_stories.pen import Color, Pen, Point, shade, smooth
 from tfds_builders.cartoon_stories.weather import draw_sky, ground, tone
+from tfds_builders.chance import Dice
 
 HORIZON = 0.6
 

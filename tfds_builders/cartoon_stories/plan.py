@@ -7,8 +7,8 @@ stories of all splits differ, and any story can be made alone, without planning 
 import dataclasses
 import math
 
-from tfds_builders.cartoon_stories.chance import Dice, scatter
 from tfds_builders.cartoon_stories.world import LABELS
+from tfds_builders.chance import Dice, scatter
 
 FRAMES = 5  # of a story of the data set; longer and shorter ones can be planned too
 MOVES = 2  # most changes of place in so many frames

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from tfds_builders.cartoon_stories.chance import Dice
 from tfds_builders.cartoon_stories.pen import Color, Pen, mix, shade
+from tfds_builders.chance import Dice
 
 # Top, middle and horizon of the sky.
 SKY = {

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from tfds_builders.clevr_sv.geometry import Camera
 from tfds_builders.clevr_sv.render import draw_frames, draw_masks
-from tfds_builders.clevr_sv.scene import FRAMES, Scene, Thing, attributes, directions, draw_scene, related
+from tfds_builders.clevr_sv.sampling import draw_scene
+from tfds_builders.clevr_sv.scene import FRAMES, Scene, Thing, attributes, directions, related
 from tfds_builders.reading import cores, in_order
 
 NUMBERS_FILE, IMAGES, SCENES = "CLEVR_dict.npy", "images", "scenes"

@@ -5,12 +5,11 @@ loader for the labels. Coordinates are world units: the ground is z = 0, x and y
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from tfds_builders.cartoon_stories.chance import Dice
+from tfds_builders.chance import Dice
 
 FRAMES = 4
 HEIGHT, WIDTH = 240, 320  # pixels
@@ -21,6 +20,10 @@ SIZES = ("large", "small")
 LABELS = SHAPES + COLORS + MATERIALS + SIZES  # columns of the multi-hot rows, and the first 15 numbers of a slot
 RADII = {"large": 0.7, "small": 0.35}
 SLOT, NUMBERS = 18, FRAMES * 18 + 3  # a slot: 15 label columns, then x, y, z; at the end the direction "right"
+# Positions of camera and lamps in the base scene; each story moves every coordinate by up to the second number.
+CAMERA, CAMERA_JITTER = (7.48113, -6.50764, 5.34367), 0.5
+LIGHTS = {"key": (6.447, -2.905, 4.258), "back": (-1.169, 2.646, 5.816), "fill": (-4.671, -4.014, 3.011)}
+LIGHT_JITTER = 1.0
 RIGHT = (0.65631, 0.75449, 0.0)  # of the camera without jitter, along the ground
 
 
@@ -131,57 +134,3 @@ def labels(numbers: np.ndarray) -> np.ndarray:
     """(..., 75) to (..., 15) uint8: which names any thing of the frame has, as CP-CSV's loader makes them."""
     slots = np.asarray(numbers)[..., : FRAMES * SLOT].reshape(*np.shape(numbers)[:-1], FRAMES, SLOT)
     return (slots[..., :15].sum(-2) > 0).astype(np.uint8)
-
-
-# Positions of camera and lamps in the base scene; each story moves every coordinate by up to the second number.
-CAMERA, CAMERA_JITTER = (7.48113, -6.50764, 5.34367), 0.5
-LIGHTS = {"key": (6.447, -2.905, 4.258), "back": (-1.169, 2.646, 5.816), "fill": (-4.671, -4.014, 3.011)}
-LIGHT_JITTER = 1.0
-APART, MARGIN, TRIES, PIXELS = 0.25, 0.4, 50, 200
-
-
-def stands_free(x: float, y: float, radius: float, things: Sequence[Thing]) -> bool:
-    """Not too near any earlier thing, and clearly to one side of it along each of the four directions."""
-    for other in things:
-        dx, dy = x - other.x, y - other.y
-        if math.hypot(dx, dy) - radius - other.radius < APART:
-            return False
-        if any(0 < dx * a + dy * b < MARGIN for a, b in directions().values()):
-            return False
-    return True
-
-
-def draw_things(dice: Dice) -> tuple[Thing, ...]:
-    """Four things by the rejection rules of the original script: too many failed places start the scene anew."""
-    while True:
-        things: list[Thing] = []
-        while len(things) < FRAMES:
-            size = dice.pick(SIZES)
-            places = ((6 * dice.fraction() - 3, 6 * dice.fraction() - 3) for _ in range(TRIES))
-            place = next((p for p in places if stands_free(*p, RADII[size], things)), None)
-            if place is None:
-                break
-            shape, color, turn = dice.pick(SHAPES), dice.pick(COLORS), 360 * dice.fraction()
-            # The script takes degrees for radians; the turns stay uniform.
-            things.append(Thing(shape, color, dice.pick(MATERIALS), size, *place, turn % math.tau))
-        if len(things) == FRAMES:
-            return tuple(things)
-
-
-def draw_scene(seed: int, index: int) -> Scene:
-    """Story `index` of the stories of `seed`, the same everywhere; all four things can be seen."""
-    from tfds_builders.clevr_sv.geometry import things_seen
-
-    dice = Dice(f"clevr_sv {seed} {index}")
-
-    def moved(position: Sequence[float], by: float) -> tuple[float, float, float]:
-        x, y, z = (value + by * (2 * dice.fraction() - 1) for value in position)
-        return x, y, z
-
-    camera = moved(CAMERA, CAMERA_JITTER)
-    lights = {name: moved(position, LIGHT_JITTER) for name, position in LIGHTS.items()}
-    while True:
-        scene = Scene(camera, lights, draw_things(dice))
-        seen = np.bincount(things_seen(scene).ravel(), minlength=FRAMES + 1)
-        if (seen >= PIXELS).all():
-            return scene
