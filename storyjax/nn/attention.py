@@ -20,7 +20,6 @@ from storyjax.nn.layers import Linear
 
 IMPLEMENTATIONS = ("xla", "mapped", *fused.BACKENDS)
 MAPPED_FROM = 512 * 512  # score entries of one head from which one head at a time is faster on a CPU
-ROWS = 512  # queries of a long sequence that are taken at a time there
 
 
 def attention(
@@ -65,28 +64,17 @@ def _xla(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale
 
 
 def _mapped(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None, scale: float) -> jax.Array:
-    """One head at a time, of long sequences `ROWS` queries at a time: scores stay small enough for a cache."""
     *lead, length, heads, depth = q.shape
-    rows = ROWS if length > ROWS and length % ROWS == 0 else length
 
     def heads_first(x: jax.Array) -> jax.Array:
         return jnp.moveaxis(x, -2, -3).reshape(-1, x.shape[-3], x.shape[-1])
 
-    def in_blocks(x: jax.Array) -> jax.Array:
-        return x.reshape(length // rows, rows, x.shape[-1])
-
     def one_head(parts: tuple[jax.Array, ...]) -> jax.Array:
         head_q, head_k, head_v, *visible = parts
-        keys = head_k.T
-
-        def one_block(block: tuple[jax.Array, ...]) -> jax.Array:
-            scores = jnp.matmul(block[0], keys, preferred_element_type=jnp.float32) * scale
-            if visible:
-                scores = jnp.where(block[1], scores, jnp.finfo(jnp.float32).min)
-            return _weighted(scores, head_v)
-
-        blocks = (in_blocks(head_q), *map(in_blocks, visible))
-        return jax.lax.map(one_block, blocks).reshape(length, depth)
+        scores = jnp.matmul(head_q, head_k.T, preferred_element_type=jnp.float32) * scale
+        if visible:
+            scores = jnp.where(visible[0], scores, jnp.finfo(jnp.float32).min)
+        return _weighted(scores, head_v)
 
     parts = [heads_first(q), heads_first(k), heads_first(v)]
     if mask is not None:

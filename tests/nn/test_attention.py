@@ -52,24 +52,6 @@ def test_every_implementation_equals_the_formula(implementation, mask):
     np.testing.assert_allclose(out, reference(q, k, v, MASKS[mask]), atol=2e-6)
 
 
-@pytest.mark.parametrize("queries", [6, 7])
-@pytest.mark.parametrize("masked", [False, True])
-def test_long_sequences_taken_in_blocks_of_queries_give_the_same_numbers_and_gradients(monkeypatch, queries, masked):
-    monkeypatch.setattr(room, "ROWS", 2)  # three blocks of six queries; seven are left whole
-    q, k, v = inputs(queries=queries)
-    mask = np.tri(queries, 7, 2, dtype=bool) if masked else None
-
-    def loss(implementation, *qkv):
-        return jnp.square(attention(*qkv, mask=mask, implementation=implementation)).sum()
-
-    np.testing.assert_allclose(
-        attention(q, k, v, mask=mask, implementation="mapped"), reference(q, k, v, mask), atol=2e-6
-    )
-    found = [jax.jit(jax.grad(functools.partial(loss, name), argnums=(0, 1, 2)))(q, k, v) for name in ("xla", "mapped")]
-    for one, other in zip(*found):
-        np.testing.assert_allclose(one, other, atol=5e-6)
-
-
 @pytest.mark.parametrize("implementation", ["xla", "mapped"])
 def test_any_leading_axes_and_another_scale(implementation):
     q, k, v = inputs(lead=(2, 1, 3))
