@@ -55,7 +55,9 @@ def evaluate(
         found = compared(compare, seed=seed)
         found.print()
         if out is not None:
-            out.write_text(found.json_text(), encoding="utf-8")
+            from storyjax.checkpoints.paths import write_whole
+
+            write_whole(out, found.json_text())
         return
     if HELP in metrics:
         print(listing())
