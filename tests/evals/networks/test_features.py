@@ -45,6 +45,7 @@ def test_any_batches_give_the_same_numbers_to_the_bit(network, sizes, seed):
 
 
 @pytest.mark.usefixtures("quick_compiles")
+@pytest.mark.slow
 def test_clips_go_through_as_pictures_do():
     made = materialise(lambda rngs: R2Plus1D(R2Plus1DConfig(9, shrink=16), rngs=rngs), jax.random.key(0))
     clips = pictures(3, 5, 16, 16)

@@ -204,6 +204,7 @@ def test_a_frozen_text_encoder_stays_what_it_was_and_its_states_are_cached(whole
     assert not (tmp_path / "vae").exists()
 
 
+@pytest.mark.slow
 def test_a_continuation_without_contextualizer_recomputing_its_activations(whole, config, tmp_path):
     workdir = branch(whole, tmp_path)
     changes = [

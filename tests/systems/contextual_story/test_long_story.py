@@ -100,6 +100,7 @@ def test_a_short_story_is_filled_with_its_last_sentence_and_keeps_its_picture():
 # ---- windows ----
 
 
+@pytest.mark.slow
 def test_a_story_of_the_models_length_is_the_same_through_windows(visual):
     windowed = ContextualStoryPipeline(
         visual.config, visual.params, visual.tokenizer, visual.motion, make_mesh("data=1", jax.devices()[:1])
