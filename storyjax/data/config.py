@@ -1,7 +1,10 @@
 """Which stories a run reads."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from storyjax.data.batch import BatchSpec
+from storyjax.data.pipeline import Batches, make_batches
 from storyjax.data.records import open_source
 from storyjax.data.source import StorySource
 
@@ -23,3 +26,16 @@ class DataConfig:
     def open(self, split: str) -> StorySource:
         """The stories of "train", "validation" or "test"."""
         return open_source(self.name, split, data_dir=self.data_dir, size=self.size, frames=self.frames)
+
+    def batches(self, source: StorySource, spec: BatchSpec, batch_size: int, rows: Sequence[int]) -> Batches:
+        """The endless stream that training on pictures reads, as this says to read it; arguments as of `make_batches`."""
+        return make_batches(
+            source,
+            spec,
+            batch_size,
+            self.seed,
+            threads=self.threads,
+            workers=self.workers,
+            rows=rows,
+            random_frames=self.random_frames,
+        )

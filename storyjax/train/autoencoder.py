@@ -22,7 +22,7 @@ from storyjax.checkpoints.manager import load_params
 from storyjax.checkpoints.paths import AnyPath, PathLike, at
 from storyjax.checkpoints.remote import published
 from storyjax.config import to_json
-from storyjax.data import BatchSpec, StorySource, make_batches
+from storyjax.data import BatchSpec, StorySource
 from storyjax.data.config import DataConfig
 from storyjax.errors import StoryjaxError
 from storyjax.models.vae import AutoencoderKL, VAEConfig, to_bytes, to_unit
@@ -103,16 +103,9 @@ class AutoencoderRun:
         """Train, or continue; when all steps are made, write the model folder `<workdir>/model`."""
         placement = placement or Placement.of()
         source = self.data.open(self.data.train_split)
-        batches = make_batches(
-            source,
-            BatchSpec(pictures="images", text=None),
-            self.train.batch_size,
-            self.data.seed,
-            threads=self.data.threads,
-            workers=self.data.workers,
-            random_frames=self.data.random_frames,
-            rows=placement.rows(self.train.batch_size),
-        )
+        spec = BatchSpec(pictures="images", text=None)
+        rows = placement.rows(self.train.batch_size)
+        batches = self.data.batches(source, spec, self.train.batch_size, rows)
         held_out = self.data.open("validation")
         examples = np.stack([held_out.images(i)[i % held_out.frames] for i in range(min(8, len(held_out)))])
         task = autoencoder_task(self.vae, self.loss, examples)

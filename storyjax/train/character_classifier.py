@@ -13,7 +13,6 @@ from storyjax.checkpoints.remote import published
 from storyjax.config import to_json
 from storyjax.data.batch import BatchSpec
 from storyjax.data.config import DataConfig
-from storyjax.data.pipeline import make_batches
 from storyjax.data.source import StorySource
 from storyjax.errors import StoryjaxError
 from storyjax.evals.metric import StoryFrames
@@ -63,9 +62,7 @@ class CharacterClassifierRun:
         network = dataclasses.replace(self.network, characters=characters, image_size=self.data.size)
         spec = BatchSpec(pictures="images", text=None, truth=("characters",))
         rows = placement.rows(self.train.batch_size)
-        batches = make_batches(
-            source, spec, self.train.batch_size, self.data.seed, threads=self.data.threads, rows=rows
-        )
+        batches = self.data.batches(source, spec, self.train.batch_size, rows)
         with contextlib.closing(batches):
             result = train(
                 classifier_task(network, held_out),

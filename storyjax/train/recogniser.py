@@ -11,7 +11,6 @@ from storyjax.checkpoints.remote import published
 from storyjax.config import to_json
 from storyjax.data.batch import BatchSpec
 from storyjax.data.config import DataConfig
-from storyjax.data.pipeline import make_batches
 from storyjax.data.source import StorySource
 from storyjax.evals.metrics.recogniser_metric import RecogniserMetric
 from storyjax.evals.networks.recogniser import KINDS, Recogniser, RecogniserConfig, recogniser_maker, save_recogniser
@@ -43,16 +42,7 @@ class RecogniserRun:
         network = dataclasses.replace(self.network, labels=source.labels, image_size=self.data.size)
         spec = BatchSpec(pictures="images", text=None, truth=KINDS)
         rows = placement.rows(self.train.batch_size)
-        batches = make_batches(
-            source,
-            spec,
-            self.train.batch_size,
-            self.data.seed,
-            threads=self.data.threads,
-            workers=self.data.workers,
-            rows=rows,
-            random_frames=self.data.random_frames,
-        )
+        batches = self.data.batches(source, spec, self.train.batch_size, rows)
         with contextlib.closing(batches):
             task = recogniser_task(network, held_out)
             config_json = to_json(self)

@@ -102,7 +102,7 @@ def outputs_of_original(name: str, network: Any) -> dict[str, np.ndarray]:
 
 def prepare(folder: Path) -> None:
     """Make the checkouts importable. torchvision's compiled part is not needed: two names of it are enough."""
-    import torch
+    from torch import library
 
     for part in ("pytorch-fid/src", "pytorch-i3d", "kinetics_i3d_pytorch", "PerceptualSimilarity"):
         sys.path.insert(0, str(folder / part))
@@ -111,10 +111,10 @@ def prepare(folder: Path) -> None:
     except RuntimeError:
         for name in [name for name in sys.modules if name.startswith("torchvision")]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
+        fragment = library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        prepare.kept = library  # type: ignore[attr-defined]
+            fragment.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        prepare.kept = fragment  # type: ignore[attr-defined]
 
 
 def main() -> None:
